@@ -1,0 +1,288 @@
+"""Scenes of handwritten digits, written as a COCO data set.
+
+The glyphs are scikit-learn's ``load_digits`` (E. Alpaydin and C. Kaynak,
+*Optical Recognition of Handwritten Digits*, UCI Machine Learning Repository,
+1998): 1,797 real digits of 8 x 8 pixels that ship inside the package, so a
+detector, a segmentor or a classifier can be trained and scored where no data
+set can be downloaded.
+"""
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from mmengine.logging import print_log
+from pycocotools import mask as coco_mask
+from rich.progress import track
+from sklearn.datasets import load_digits
+
+CLASSES = tuple('0123456789')
+SPLITS = ('train', 'val')
+_VAL_FRACTION = 0.2
+_PLACEMENT_TRIES = 30
+
+
+@dataclass(frozen=True)
+class SceneSpec:
+    """What a set of scenes is made from; equal specs give equal bytes.
+
+    Args:
+        num_train: Number of training scenes.
+        num_val: Number of validation scenes.
+        image_size: Height and width of a scene, in pixels.
+        min_digits: Fewest digits in a scene.
+        max_digits: Most digits in a scene.
+        min_glyph: Smallest height of a glyph, in pixels.
+        max_glyph: Largest height of a glyph, in pixels.
+        max_rotation: Largest rotation either way, in degrees.
+        seed: Seed of everything random.
+
+    Raises:
+        ValueError: If a count, a size or an order of bounds makes no scene.
+    """
+    num_train: int = 400
+    num_val: int = 100
+    image_size: int = 160
+    min_digits: int = 2
+    max_digits: int = 6
+    min_glyph: int = 28
+    max_glyph: int = 60
+    max_rotation: float = 25.
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ('num_train', 'num_val', 'min_digits'):
+            if getattr(self, name) < 1:
+                raise ValueError(f'{name}={getattr(self, name)}: expected a '
+                                 'number of at least 1')
+        if self.max_digits < self.min_digits:
+            raise ValueError(
+                f'max_digits={self.max_digits}: expected at least min_digits='
+                f'{self.min_digits}')
+        if not 8 <= self.min_glyph <= self.max_glyph < self.image_size:
+            raise ValueError(
+                f'min_glyph={self.min_glyph}, max_glyph={self.max_glyph}, '
+                f'image_size={self.image_size}: expected '
+                '8 <= min_glyph <= max_glyph < image_size')
+        if self.seed < 0:
+            raise ValueError(f'seed={self.seed}: expected 0 or more')
+
+    def num_scenes(self, split: str) -> int:
+        return self.num_train if split == 'train' else self.num_val
+
+
+def load_glyphs(split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Glyphs of one split; no glyph is in both.
+
+    Args:
+        split: ``'train'`` or ``'val'``.
+
+    Returns:
+        Glyphs ``(N, 8, 8)`` of float32 in [0, 1], ink is 1, and labels
+        ``(N, )``.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split={split!r}: expected one of {SPLITS}")
+    digits = load_digits()
+    order = np.random.default_rng(0).permutation(len(digits.target))
+    num_val = round(_VAL_FRACTION * len(order))
+    chosen = order[:num_val] if split == 'val' else order[num_val:]
+    return (digits.images[chosen] / 16).astype(np.float32), \
+        digits.target[chosen]
+
+
+def _background(rng: np.random.Generator, size: int) -> np.ndarray:
+    """A smooth colour field ``(size, size, 3)`` of float32 in [0, 255]."""
+    grid = rng.uniform(20, 235, (3, 3, 3)).astype(np.float32)
+    field = cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC)
+    return np.clip(field, 0, 255)
+
+
+def _draw_glyph(rng: np.random.Generator, glyph: np.ndarray,
+                spec: SceneSpec) -> np.ndarray:
+    """The ink ``(h, w)`` in [0, 1] of a glyph, scaled, rotated, cropped."""
+    size = int(rng.integers(spec.min_glyph, spec.max_glyph + 1))
+    margin = size // 4
+    ink = cv2.resize(glyph, (size, size), interpolation=cv2.INTER_CUBIC)
+    ink = np.pad(ink, margin)
+    centre = (ink.shape[1] - 1) / 2, (ink.shape[0] - 1) / 2
+    angle = rng.uniform(-spec.max_rotation, spec.max_rotation)
+    ink = cv2.warpAffine(ink, cv2.getRotationMatrix2D(centre, angle, 1.),
+                         ink.shape[::-1])
+    # A steeper edge than the 8 x 8 original's, so that a mask has a border.
+    ink = np.clip((ink - 0.25) / 0.35, 0, 1)
+    rows, columns = np.nonzero(ink > 0.5)
+    return ink[rows.min():rows.max() + 1, columns.min():columns.max() + 1]
+
+
+def _ink_colour(rng: np.random.Generator, paper: np.ndarray) -> np.ndarray:
+    """A colour that can be told from the mean colour of the paper."""
+    mean = paper.reshape(-1, 3).mean(0)
+    while True:
+        colour = rng.uniform(0, 255, 3)
+        if np.abs(colour - mean).max() > 100:
+            return colour
+
+
+def compose_scene(
+    rng: np.random.Generator, glyphs: np.ndarray, labels: np.ndarray,
+    spec: SceneSpec
+) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
+    """Compose one scene; digits may touch but hardly overlap.
+
+    Args:
+        rng: Source of everything random.
+        glyphs: ``(N, 8, 8)`` as of :func:`load_glyphs`.
+        labels: ``(N, )``.
+        spec: Sizes and counts.
+
+    Returns:
+        The image ``(H, W, 3)`` of uint8 in BGR, and for each digit its label
+        and its mask ``(H, W)`` of bool.
+    """
+    size = spec.image_size
+    image = _background(rng, size)
+    taken = np.zeros((size, size), bool)
+    instances: list[tuple[int, np.ndarray]] = []
+    wanted = int(rng.integers(spec.min_digits, spec.max_digits + 1))
+    for _ in range(wanted):
+        index = int(rng.integers(len(glyphs)))
+        ink = _draw_glyph(rng, glyphs[index], spec)
+        height, width = ink.shape
+        for attempt in range(_PLACEMENT_TRIES):
+            top = int(rng.integers(0, size - height + 1))
+            left = int(rng.integers(0, size - width + 1))
+            window = np.s_[top:top + height, left:left + width]
+            if not taken[window].any():
+                break
+        else:
+            if len(instances) >= spec.min_digits:
+                continue
+            raise ValueError(
+                f'image_size={size} has no room for min_digits='
+                f'{spec.min_digits} of up to max_glyph={spec.max_glyph} '
+                'pixels; use a larger image_size or a smaller max_glyph')
+        colour = _ink_colour(rng, image[window])
+        alpha = ink[..., None]
+        image[window] = image[window] * (1 - alpha) + colour * alpha
+        mask = np.zeros((size, size), bool)
+        mask[window] = ink > 0.5
+        taken[window] = True
+        instances.append((int(labels[index]), mask))
+    noise = rng.normal(0, 4, image.shape)
+    return np.clip(image + noise, 0, 255).astype(np.uint8), instances
+
+
+def _encode(mask: np.ndarray) -> dict:
+    """A COCO annotation's geometry: RLE, box ``(x, y, w, h)``, area."""
+    rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
+    return dict(
+        segmentation=dict(size=rle['size'], counts=rle['counts'].decode()),
+        bbox=coco_mask.toBbox(rle).tolist(),
+        area=float(coco_mask.area(rle)),
+        iscrowd=0)
+
+
+def _write_split(root: Path, split: str, spec: SceneSpec) -> None:
+    glyphs, labels = load_glyphs(split)
+    for folder in ('images', 'labels'):
+        (root / folder / split).mkdir(parents=True)
+    images, annotations = [], []
+    for index in track(
+            range(spec.num_scenes(split)), f'digit scenes, {split}'):
+        rng = np.random.default_rng([spec.seed, SPLITS.index(split), index])
+        image, instances = compose_scene(rng, glyphs, labels, spec)
+        name = f'{index:06d}.png'
+        label_map = np.zeros(image.shape[:2], np.uint8)
+        for label, mask in instances:
+            label_map[mask] = label + 1
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=index,
+                    category_id=label + 1,
+                    **_encode(mask)))
+        for folder, picture in (('images', image), ('labels', label_map)):
+            path = root / folder / split / name
+            if not cv2.imwrite(str(path), picture):
+                raise OSError(f'{path} could not be written')
+        images.append(
+            dict(
+                id=index,
+                file_name=name,
+                height=spec.image_size,
+                width=spec.image_size))
+    categories = [dict(id=i + 1, name=name) for i, name in enumerate(CLASSES)]
+    path = root / 'annotations' / f'instances_{split}.json'
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(
+        json.dumps(
+            dict(
+                info=dict(description='mmkdna digit scenes', **asdict(spec)),
+                images=images,
+                annotations=annotations,
+                categories=categories)))
+
+
+def write_scenes(root: str | os.PathLike, **spec) -> Path:
+    """Write the scenes once; a second call with the same spec does nothing.
+
+    The folder appears under its name only when it is complete::
+
+        root/spec.json
+        root/images/{train,val}/000000.png       scenes
+        root/labels/{train,val}/000000.png       0 background, digit + 1
+        root/annotations/instances_{train,val}.json   COCO boxes and masks
+
+    Args:
+        root: The folder to make.
+        **spec: Arguments of :class:`SceneSpec`.
+
+    Returns:
+        ``root`` as a path.
+
+    Raises:
+        ValueError: If the spec is impossible.
+        FileExistsError: If ``root`` holds something else.
+    """
+    root = Path(root)
+    wanted = SceneSpec(**spec)
+    if _holds(root, wanted):
+        return root
+    root.parent.mkdir(parents=True, exist_ok=True)
+    print_log(f'Composing {wanted.num_train} + {wanted.num_val} digit scenes '
+              f'in {root} (a few seconds, once)', 'current')
+    beside = Path(tempfile.mkdtemp(prefix=f'.{root.name}-', dir=root.parent))
+    try:
+        beside.chmod(0o755)
+        for split in SPLITS:
+            _write_split(beside, split, wanted)
+        (beside / 'spec.json').write_text(json.dumps(asdict(wanted)))
+        try:
+            os.rename(beside, root)
+        except OSError:
+            # Another process was faster: its scenes are the same ones.
+            if not _holds(root, wanted):
+                raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return root
+
+
+def _holds(root: Path, spec: SceneSpec) -> bool:
+    """Whether ``root`` holds the scenes of ``spec``."""
+    if not root.exists() or root.is_dir() and not any(root.iterdir()):
+        return False
+    try:
+        found = json.loads((root / 'spec.json').read_text())
+    except (OSError, ValueError):
+        found = None
+    if found == asdict(spec):
+        return True
+    raise FileExistsError(
+        f'{root} exists and holds {found or "no digit scenes"}, expected '
+        f'{asdict(spec)}; move it away or choose another folder')

@@ -1,0 +1,14 @@
+"""Families: which convs share a kernel, and the moment when they start to."""
+from ..layers import Policy
+from .grouping import Family, Member, conv_sites, group_families
+from .hook import install
+from .linking import form_families, link, list_families
+from .report import Report, ReportRow, report
+
+install()
+
+__all__ = [
+    'Family', 'Member', 'Policy', 'Report', 'ReportRow', 'conv_sites',
+    'form_families', 'group_families', 'install', 'link', 'list_families',
+    'report'
+]

@@ -1,0 +1,115 @@
+"""The adapter that turns a parent's kernel into a child's.
+
+Source: KernelDNA, arXiv 2503.23379, section 3: static modulation of the
+kernel and input-dependent channel routing, decoupled.
+"""
+import torch
+from torch import Tensor, nn
+
+
+class StaticModulation(nn.Module):
+    """``W_c = W_p * (1 + s) * (1 + f)``, independent of the input.
+
+    ``spatial`` s is ``(1, 1, kh, kw)`` and None for a 1 x 1 kernel,
+    ``filter`` f is ``(C_out, 1, 1, 1)``; both start at zero, so the child
+    starts as its parent.
+
+    Args:
+        out_channels: C_out.
+        kernel_size: ``(kh, kw)``.
+    """
+
+    def __init__(self, out_channels: int, kernel_size: tuple[int, int]):
+        super().__init__()
+        self.filter = nn.Parameter(torch.zeros(out_channels, 1, 1, 1))
+        if max(kernel_size) > 1:
+            self.spatial = nn.Parameter(torch.zeros(1, 1, *kernel_size))
+        else:
+            self.register_parameter('spatial', None)
+
+    def init_weights(self) -> None:
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, kernel: Tensor) -> Tensor:
+        """Modulate a kernel ``(C_out, C_in / groups, kh, kw)``."""
+        factor = 1 + self.filter
+        if self.spatial is not None:
+            # The small factors first: the kernel is read and written once.
+            factor = factor * (1 + self.spatial)
+        return kernel * factor
+
+
+class DynamicRouting(nn.Module):
+    """Squeeze-and-excite over a child's input: a gate for each channel.
+
+    Args:
+        channels: C_in of the child.
+        reduction: The squeeze is ``channels // reduction`` wide.
+        norm: ``'LN'``, ``'BN'`` or None. BN normalises over the images of a
+            batch, and so needs two or more of them while training.
+        gate: ``'identity'``: ``2 * sigmoid``, exactly 1 at the start;
+            ``'sigmoid'``: as the authors.
+
+    Raises:
+        ValueError: If ``reduction`` leaves no channel.
+    """
+
+    def __init__(self, channels: int, reduction: int, norm: str | None,
+                 gate: str):
+        super().__init__()
+        squeezed = channels // reduction
+        if squeezed < 1:
+            raise ValueError(f'reduction={reduction}: expected at most the '
+                             f"conv's {channels} input channels")
+        self.identity_gate = gate == 'identity'
+        self.squeeze = nn.Linear(channels, squeezed, bias=False)
+        self.norm = {
+            'LN': nn.LayerNorm,
+            'BN': nn.BatchNorm1d,
+            None: nn.Identity
+        }[norm](squeezed)
+        self.excite = nn.Linear(squeezed, channels)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        for layer in (self.squeeze, self.norm, self.excite):
+            if not isinstance(layer, nn.Identity):
+                layer.reset_parameters()
+        if self.identity_gate:
+            nn.init.zeros_(self.excite.weight)
+            nn.init.zeros_(self.excite.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Gate ``(N, C_in, 1, 1)`` of an input ``(N, C_in, H, W)``."""
+        z = self.squeeze(x.mean((2, 3)))
+        gate = self.excite(self.norm(z).relu()).sigmoid()
+        if self.identity_gate:
+            gate = 2 * gate
+        return gate[..., None, None]
+
+
+class Adapter(nn.Module):
+    """Both halves; a child conv computes ``conv2d(x * g(x), W_c)``.
+
+    Args:
+        in_channels: C_in of the child.
+        out_channels: C_out of the child.
+        kernel_size: ``(kh, kw)``.
+        reduction, norm, gate: As in :class:`DynamicRouting`.
+    """
+
+    def __init__(self,
+                 in_channels: int,
+                 out_channels: int,
+                 kernel_size: tuple[int, int],
+                 reduction: int = 4,
+                 norm: str | None = 'LN',
+                 gate: str = 'identity'):
+        super().__init__()
+        self.static = StaticModulation(out_channels, kernel_size)
+        self.routing = DynamicRouting(in_channels, reduction, norm, gate)
+
+    def init_weights(self) -> None:
+        self.static.init_weights()
+        self.routing.init_weights()
