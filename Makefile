@@ -1,0 +1,33 @@
+PYTHON := $(or $(MMKDNA_PYTHON),.venv/bin/python)
+# So that a user's own MMKDNA_PYTHON needs no install of mmkdna.
+export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
+
+.PHONY: help setup demo test test-slow lint pictures
+
+help:
+	@echo "make demo       set up, train Mask R-CNN with KernelDNA on digits, show it"
+	@echo "make test       set up, run the tests"
+	@echo "make test-slow  the tests that take minutes"
+	@echo "make lint       ruff and mypy"
+	@echo "make pictures   redraw the pictures of the documentation"
+	@echo "make setup      only the set-up: .venv with the tested stack"
+
+setup:
+	@python3 tools/bootstrap.py
+
+demo: setup
+	$(PYTHON) tools/train.py configs/digits/kdna_maskrcnn_r18.py --work-dir work_dirs/demo
+	$(PYTHON) tools/show_run.py work_dirs/demo
+
+test: setup
+	$(PYTHON) -m pytest
+
+test-slow: setup
+	$(PYTHON) -m pytest -m slow
+
+lint: setup
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m mypy
+
+pictures: setup
+	$(PYTHON) docs/draw_family.py

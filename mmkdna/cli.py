@@ -1,0 +1,81 @@
+"""What the command lines of `tools/` have in common."""
+import argparse
+import os
+import os.path as osp
+import sys
+from collections.abc import Callable, Sequence
+
+from mmengine.config import Config, DictAction
+
+
+def config_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser with the config and ``--cfg-options``."""
+    parser = argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override settings of the config, such as '
+        'train_dataloader.batch_size=4 or key="[a,b]"')
+    return parser
+
+
+def add_runner_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what training and testing share: work dir and launcher."""
+    parser.add_argument(
+        '--work-dir',
+        help='where logs, checkpoints and metrics go (default: '
+        'work_dirs/NAME_OF_THE_CONFIG)')
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what started the processes of a distributed job')
+    # torch.distributed.launch passes this one to every process.
+    parser.add_argument(
+        '--local_rank',
+        '--local-rank',
+        type=int,
+        default=0,
+        help=argparse.SUPPRESS)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config of a parser from above, its options merged.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    if not osp.isfile(args.config):
+        raise FileNotFoundError(
+            f'config {args.config} does not exist; configs/ holds those of '
+            'mmkdna')
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    return cfg
+
+
+def runner_config(args: argparse.Namespace) -> Config:
+    """The config of a run, with work dir and launcher as the user said."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = load_config(args)
+    cfg.launcher = args.launcher
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        name = osp.splitext(osp.basename(args.config))[0]
+        cfg.work_dir = osp.join('work_dirs', name)
+    return cfg
+
+
+def exit_on_bad_input(main: Callable[[Sequence[str] | None], None]) -> None:
+    """Run a tool; what the user got wrong is a sentence, not a traceback."""
+    try:
+        main(None)
+    except (FileNotFoundError, FileExistsError) as error:
+        sys.exit(f'{osp.basename(sys.argv[0])}: {error}')
