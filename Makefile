@@ -27,6 +27,7 @@ test-slow: setup
 
 lint: setup
 	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
 
 pictures: setup

@@ -1,18 +1,22 @@
 """What the command lines of `tools/` have in common."""
+
 import argparse
 import os
 import os.path as osp
 import sys
 from collections.abc import Callable, Sequence
 
+import torch
 from mmengine.config import Config, DictAction
+from mmengine.device import get_device
 
 
 def config_parser(description: str | None) -> argparse.ArgumentParser:
     """A parser with the config and ``--cfg-options``."""
     parser = argparse.ArgumentParser(
         description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument('config', help='config file')
     parser.add_argument(
         '--cfg-options',
@@ -20,7 +24,8 @@ def config_parser(description: str | None) -> argparse.ArgumentParser:
         action=DictAction,
         metavar='KEY=VALUE',
         help='override settings of the config, such as '
-        'train_dataloader.batch_size=4 or key="[a,b]"')
+        'train_dataloader.batch_size=4 or key="[a,b]"',
+    )
     return parser
 
 
@@ -29,19 +34,22 @@ def add_runner_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--work-dir',
         help='where logs, checkpoints and metrics go (default: '
-        'work_dirs/NAME_OF_THE_CONFIG)')
+        'work_dirs/NAME_OF_THE_CONFIG)',
+    )
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='what started the processes of a distributed job')
+        help='what started the processes of a distributed job',
+    )
     # torch.distributed.launch passes this one to every process.
     parser.add_argument(
         '--local_rank',
         '--local-rank',
         type=int,
         default=0,
-        help=argparse.SUPPRESS)
+        help=argparse.SUPPRESS,
+    )
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -53,7 +61,8 @@ def load_config(args: argparse.Namespace) -> Config:
     if not osp.isfile(args.config):
         raise FileNotFoundError(
             f'config {args.config} does not exist; configs/ holds those of '
-            'mmkdna')
+            'mmkdna'
+        )
     cfg = Config.fromfile(args.config)
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
@@ -70,7 +79,22 @@ def runner_config(args: argparse.Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         name = osp.splitext(osp.basename(args.config))[0]
         cfg.work_dir = osp.join('work_dirs', name)
+    join_cpu_job(cfg)
     return cfg
+
+
+def join_cpu_job(cfg: Config) -> None:
+    """Let the processes of torchrun meet where there is no GPU.
+
+    mmengine's launcher takes each process for a GPU's and fails without one;
+    it leaves a process group alone that is there already.
+    """
+    if cfg.launcher == 'pytorch' and get_device() == 'cpu':
+        torch.distributed.init_process_group('gloo')
+        cfg.setdefault(
+            'model_wrapper_cfg',
+            dict(type='MMDistributedDataParallel', broadcast_buffers=False),
+        )
 
 
 def exit_on_bad_input(main: Callable[[Sequence[str] | None], None]) -> None:

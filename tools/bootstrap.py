@@ -5,6 +5,7 @@ It needs nothing but Python and a C++ compiler, and does nothing twice: a
 `~/.cache/mmkdna` (MMKDNA_HOME) for the next checkout. With
 MMKDNA_PYTHON=/path/to/python it only checks that environment.
 """
+
 import hashlib
 import os
 import re
@@ -20,16 +21,22 @@ VENV = ROOT / '.venv'
 PYTHON = VENV / 'bin' / 'python'
 READY = VENV / 'mmkdna-ready'
 REQUIREMENTS = ROOT / 'requirements.txt'
-HOME = Path(
-    os.environ.get('MMKDNA_HOME') or Path.home() / '.cache' / 'mmkdna')
+HOME = Path(os.environ.get('MMKDNA_HOME') or Path.home() / '.cache' / 'mmkdna')
 LOG = HOME / 'setup.log'
 NEEDED_GIB = 8
 MODULES = {  # what a user's own environment must have: module, distribution
-    'torch': 'torch', 'torchvision': 'torchvision', 'mmengine': 'mmengine',
-    'mmcv.ops': 'mmcv', 'mmdet': 'mmdet', 'mmseg': 'mmsegmentation',
-    'mmpretrain': 'mmpretrain', 'sklearn': 'scikit-learn', 'rich': 'rich',
-    'matplotlib': 'matplotlib', 'pycocotools': 'pycocotools',
-    'pytest': 'pytest'
+    'torch': 'torch',
+    'torchvision': 'torchvision',
+    'mmengine': 'mmengine',
+    'mmcv.ops': 'mmcv',
+    'mmdet': 'mmdet',
+    'mmseg': 'mmsegmentation',
+    'mmpretrain': 'mmpretrain',
+    'sklearn': 'scikit-learn',
+    'rich': 'rich',
+    'matplotlib': 'matplotlib',
+    'pycocotools': 'pycocotools',
+    'pytest': 'pytest',
 }
 COMPILER_FLAGS = '-O2 -g0 -w'
 # What torch's build of an extension adds to the flags of Python's own.
@@ -56,7 +63,8 @@ def run(command: list, on_line=None, env: dict | None = None) -> None:
             stdin=subprocess.DEVNULL,
             env={**os.environ, **(env or {})},
             text=True,
-            errors='replace')
+            errors='replace',
+        )
         assert process.stdout is not None
         for line in process.stdout:
             log.write(line)
@@ -70,56 +78,78 @@ def run(command: list, on_line=None, env: dict | None = None) -> None:
 def explain(output: str) -> str:
     """One sentence for why a command failed."""
     if re.search('No space left|Disk quota exceeded', output):
-        return (f'the disk is full; it needs about {NEEDED_GIB} GiB in {ROOT} '
-                f'and 1 GiB in {HOME}. Free some, then run the same command.')
+        return (
+            f'the disk is full; it needs about {NEEDED_GIB} GiB in {ROOT} '
+            f'and 1 GiB in {HOME}. Free some, then run the same command.'
+        )
     if re.search(
-            'dns error|resolve host|[Cc]onnection (refused|reset|error)|'
-            'Failed to fetch|error sending request|NewConnectionError|'
-            'Network is unreachable|Temporary failure', output):
-        return ('the package index cannot be reached; check the network (and '
-                f'a proxy), then run the same command. Details: {LOG}')
+        'dns error|resolve host|[Cc]onnection (refused|reset|error)|'
+        'Failed to fetch|error sending request|NewConnectionError|'
+        'Network is unreachable|Temporary failure',
+        output,
+    ):
+        return (
+            'the package index cannot be reached; check the network (and '
+            f'a proxy), then run the same command. Details: {LOG}'
+        )
     if re.search('Python.h: No such file', output):
-        return ('the headers of Python are missing; install them (Debian and '
-                'Ubuntu: apt-get install python3-dev), then run the same '
-                'command.')
+        return (
+            'the headers of Python are missing; install them (Debian and '
+            'Ubuntu: apt-get install python3-dev), then run the same '
+            'command.'
+        )
     last = [line for line in output.splitlines() if line.strip()][-1:]
     return f'a step failed ({" ".join(last).strip()}). Details: {LOG}'
 
 
 def check_own(python: str) -> None:
     """Check a user's environment; change nothing in it."""
-    code = ('import importlib, sys\n'
-            'for name in sys.argv[1:]:\n'
-            '    try: importlib.import_module(name)\n'
-            '    except Exception as e: print(f"{name}\\t{e}")\n')
+    code = (
+        'import importlib, sys\n'
+        'for name in sys.argv[1:]:\n'
+        '    try: importlib.import_module(name)\n'
+        '    except Exception as e: print(f"{name}\\t{e}")\n'
+    )
     try:
-        done = subprocess.run([python, '-c', code, *MODULES],
-                              capture_output=True,
-                              text=True,
-                              check=True)
+        done = subprocess.run(
+            [python, '-c', code, *MODULES],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
     except (OSError, subprocess.CalledProcessError) as error:
-        fail(f'MMKDNA_PYTHON={python} does not run ({error}); give the path '
-             'of a Python of 3.10 or later.')
+        fail(
+            f'MMKDNA_PYTHON={python} does not run ({error}); give the path '
+            'of a Python of 3.10 or later.'
+        )
     missing = dict(
-        line.split('\t', 1) for line in done.stdout.splitlines()
-        if '\t' in line)
+        line.split('\t', 1)
+        for line in done.stdout.splitlines()
+        if '\t' in line
+    )
     if missing:
         names = ' '.join(MODULES[name] for name in missing)
         why = '; '.join(f'{name}: {why}' for name, why in missing.items())
-        fail(f'MMKDNA_PYTHON={python} lacks {names} ({why}); install them '
-             'there, or unset MMKDNA_PYTHON to let mmkdna make its own '
-             '.venv.')
+        fail(
+            f'MMKDNA_PYTHON={python} lacks {names} ({why}); install them '
+            'there, or unset MMKDNA_PYTHON to let mmkdna make its own '
+            '.venv.'
+        )
 
 
 def check_machine() -> None:
-    if sys.version_info < (3, 10):
-        fail(f'python3 is {sys.version.split()[0]}, expected 3.10 or later; '
-             'put a newer one first on the PATH.')
+    if sys.version_info < (3, 10):  # noqa: UP036
+        fail(
+            f'python3 is {sys.version.split()[0]}, expected 3.10 or later; '
+            'put a newer one first on the PATH.'
+        )
     for folder, needed in ((ROOT, NEEDED_GIB), (HOME, 1)):
         free = shutil.disk_usage(folder).free / 2**30
         if free < needed:
-            fail(f'the disk of {folder} has {free:.1f} GiB free, expected '
-                 f'{needed}; free some, then run the same command.')
+            fail(
+                f'the disk of {folder} has {free:.1f} GiB free, expected '
+                f'{needed}; free some, then run the same command.'
+            )
 
 
 def find_uv() -> str:
@@ -135,7 +165,8 @@ def find_uv() -> str:
 def pins(*names: str) -> list[str]:
     """The lines of requirements.txt for these distributions."""
     wanted = [
-        line.strip() for line in REQUIREMENTS.read_text().splitlines()
+        line.strip()
+        for line in REQUIREMENTS.read_text().splitlines()
         if re.split('[^a-zA-Z0-9-]', line)[0] in names
     ]
     if len(wanted) != len(names):
@@ -145,11 +176,13 @@ def pins(*names: str) -> list[str]:
 
 def output_of(code: str, **env: str) -> str:
     """What a line of Python prints in the new environment."""
-    return subprocess.run([PYTHON, '-c', code],
-                          capture_output=True,
-                          text=True,
-                          check=True,
-                          env={**os.environ, **env}).stdout.strip()
+    return subprocess.run(
+        [PYTHON, '-c', code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **env},
+    ).stdout.strip()
 
 
 def mmcv_wheel() -> Path:
@@ -158,9 +191,10 @@ def mmcv_wheel() -> Path:
         'import sys, sysconfig, torch;'
         'kind = "cuda" if torch.cuda.is_available() else "cpu";'
         'print(f"torch{torch.__version__}-{sys.implementation.cache_tag}-'
-        '{sysconfig.get_platform()}-{kind}")')
+        '{sysconfig.get_platform()}-{kind}")'
+    )
     folder = HOME / 'wheels' / key
-    pin, = pins('onedl-mmcv')
+    (pin,) = pins('onedl-mmcv')
     pattern = f'{pin.replace("-", "_").replace("==", "-")}-*.whl'
     if not (found := list(folder.glob(pattern))):
         compile_mmcv(pin, folder)
@@ -170,26 +204,44 @@ def mmcv_wheel() -> Path:
 
 def compile_mmcv(pin: str, folder: Path) -> None:
     compiler = shutil.which(os.environ.get('CXX', 'c++')) or shutil.which(
-        'g++')
+        'g++'
+    )
     if compiler is None:
-        fail('no C++ compiler was found, and mmcv compiles its ops here; '
-             'install one (Debian and Ubuntu: apt-get install g++), or set '
-             'MMKDNA_PYTHON to a Python that has mmcv.')
+        fail(
+            'no C++ compiler was found, and mmcv compiles its ops here; '
+            'install one (Debian and Ubuntu: apt-get install g++), or set '
+            'MMKDNA_PYTHON to a Python that has mmcv.'
+        )
     say("compiling mmcv's ops (once a machine; 2 to 5 minutes on 2 cores)")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='build-', dir=folder) as work:
         header = precompiled_header(Path(work))
-        flags = f'{COMPILER_FLAGS} -include {header}' if header else \
-            COMPILER_FLAGS
-        run([
-            PYTHON, '-m', 'pip', 'wheel', '-v', '--no-deps',
-            '--no-build-isolation', '--no-binary', ':all:', '-w', work, pin
-        ], CompileProgress(), {
-            'CFLAGS': flags,
-            'MMCV_WITH_OPS': '1',
-            'MAX_JOBS': os.environ.get('MAX_JOBS', str(os.cpu_count())),
-            'PATH': f'{PYTHON.parent}{os.pathsep}{os.environ["PATH"]}'
-        })
+        flags = (
+            f'{COMPILER_FLAGS} -include {header}' if header else COMPILER_FLAGS
+        )
+        run(
+            [
+                PYTHON,
+                '-m',
+                'pip',
+                'wheel',
+                '-v',
+                '--no-deps',
+                '--no-build-isolation',
+                '--no-binary',
+                ':all:',
+                '-w',
+                work,
+                pin,
+            ],
+            CompileProgress(),
+            {
+                'CFLAGS': flags,
+                'MMCV_WITH_OPS': '1',
+                'MAX_JOBS': os.environ.get('MAX_JOBS', str(os.cpu_count())),
+                'PATH': f'{PYTHON.parent}{os.pathsep}{os.environ["PATH"]}',
+            },
+        )
         for wheel in Path(work).glob('*.whl'):
             os.replace(wheel, folder / wheel.name)
 
@@ -205,23 +257,32 @@ def precompiled_header(work: Path) -> Path | None:
         'from setuptools._distutils.sysconfig import customize_compiler;'
         'c = new_compiler(); customize_compiler(c);'
         'print("\\n".join(c.compiler_so_cxx))',
-        CFLAGS=COMPILER_FLAGS).splitlines()
-    version = subprocess.run([command[0], '--version'],
-                             capture_output=True,
-                             text=True,
-                             check=False).stdout
+        CFLAGS=COMPILER_FLAGS,
+    ).splitlines()
+    version = subprocess.run(
+        [command[0], '--version'], capture_output=True, text=True, check=False
+    ).stdout
     if 'Free Software Foundation' not in version:
         return None
     includes = output_of(
         'import sysconfig; from torch.utils.cpp_extension import *;'
         'print("\\n".join(include_paths()'
-        ' + [sysconfig.get_path("include")]))').splitlines()
+        ' + [sysconfig.get_path("include")]))'
+    ).splitlines()
     header = work / 'torch_types.h'
     header.write_text('#include <torch/types.h>\n')
-    run([
-        *command, *TORCH_FLAGS, *(f'-I{path}' for path in includes), '-x',
-        'c++-header', header, '-o', f'{header}.gch'
-    ])
+    run(
+        [
+            *command,
+            *TORCH_FLAGS,
+            *(f'-I{path}' for path in includes),
+            '-x',
+            'c++-header',
+            header,
+            '-o',
+            f'{header}.gch',
+        ]
+    )
     return header
 
 
@@ -238,20 +299,24 @@ class CompileProgress:
                 say(f'{done} of {total} files')
 
 
+def fingerprint() -> str:
+    """Equal as long as a finished `.venv` is what this file would make."""
+    made_from = REQUIREMENTS.read_bytes() + Path(__file__).read_bytes()
+    return hashlib.sha256(made_from).hexdigest()
+
+
 def main() -> None:
     if own := os.environ.get('MMKDNA_PYTHON'):
         check_own(own)
         return
-    fingerprint = hashlib.sha256(REQUIREMENTS.read_bytes() +
-                                 Path(__file__).read_bytes()).hexdigest()
-    if READY.exists() and READY.read_text() == fingerprint:
+    if READY.exists() and READY.read_text() == fingerprint():
         return
     try:
         HOME.mkdir(parents=True, exist_ok=True)
         check_machine()
         LOG.unlink(missing_ok=True)
         set_up()
-        READY.write_text(fingerprint)
+        READY.write_text(fingerprint())
     except OSError as error:
         fail(explain(str(error)))
     say('done')
@@ -266,11 +331,20 @@ def set_up() -> None:
         run([uv, 'venv', '--python', sys.executable, VENV])
     install = [uv, 'pip', 'install', '--python', PYTHON]
     say('installing PyTorch (about 3 GB; 20 seconds to some minutes)')
-    run([
-        *install,
-        *pins('torch', 'torchvision', 'numpy', 'setuptools', 'wheel', 'ninja',
-              'pip')
-    ])
+    run(
+        [
+            *install,
+            *pins(
+                'torch',
+                'torchvision',
+                'numpy',
+                'setuptools',
+                'wheel',
+                'ninja',
+                'pip',
+            ),
+        ]
+    )
     wheel = mmcv_wheel()
     say('installing OpenMMLab and tools (some seconds)')
     run([*install, wheel])

@@ -2,10 +2,10 @@
 
 Example: python tools/report.py configs/kdna_maskrcnn_r50.py
 """
+
 from collections.abc import Sequence
 
 from mmengine.registry import MODELS, init_default_scope
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -18,14 +18,16 @@ def report_table(report: Report) -> Table:
     """A row for each KernelDNA conv; below, the whole model."""
     saved = report.plain_parameters - report.parameters
     table = Table(
-        box=box.SIMPLE,
+        box=None,
         pad_edge=False,
         padding=(0, 1, 0, 0),
+        header_style='bold',
         caption_justify='left',
         caption=f'The whole model: {report.parameters:,} parameters, '
         f'{report.plain_parameters:,} if it were plain: {saved:,} '
         f'({saved / report.plain_parameters:.1%}) saved by '
-        f'{len(report.families)} families.')
+        f'{len(report.families)} families.',
+    )
     table.add_column('layer', overflow='fold')
     table.add_column('role')
     table.add_column("a child's parent", overflow='fold')
@@ -39,7 +41,8 @@ def report_table(report: Report) -> Table:
             row.parent or '',
             'x'.join(map(str, row.shape)),
             f'{row.parameters:,}',
-            style=colours.get(row.role))
+            style=colours.get(row.role),
+        )
     return table
 
 

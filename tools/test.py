@@ -3,6 +3,7 @@
 Example: python tools/test.py configs/digits/kdna_maskrcnn_r18.py \\
     work_dirs/demo/epoch_6.pth --show-dir shown
 """
+
 import os.path as osp
 from collections.abc import Sequence
 
@@ -10,8 +11,12 @@ from mmengine.evaluator import DumpResults
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmkdna.cli import (add_runner_arguments, config_parser,
-                        exit_on_bad_input, runner_config)
+from mmkdna.cli import (
+    add_runner_arguments,
+    config_parser,
+    exit_on_bad_input,
+    runner_config,
+)
 from mmkdna.datasets import prepare_data
 
 
@@ -20,29 +25,36 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('checkpoint', help='checkpoint file or address')
     add_runner_arguments(parser)
     parser.add_argument(
-        '--out', metavar='FILE.pkl', help='dump the predictions as a pickle')
+        '--out', metavar='FILE.pkl', help='dump the predictions as a pickle'
+    )
     parser.add_argument(
         '--show-dir',
-        help='draw the predictions into WORK_DIR/TIMESTAMP/SHOW_DIR')
+        help='draw the predictions into WORK_DIR/TIMESTAMP/SHOW_DIR',
+    )
     args = parser.parse_args(argv)
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         parser.error(f'--out {args.out}: expected a name that ends in .pkl')
     if '://' not in args.checkpoint and not osp.isfile(args.checkpoint):
         raise FileNotFoundError(
             f'checkpoint {args.checkpoint} does not exist; training writes '
-            'them to its work dir, whose last_checkpoint names the latest')
+            'them to its work dir, whose last_checkpoint names the latest'
+        )
 
     cfg = runner_config(args)
     cfg.load_from = args.checkpoint
     if args.show_dir:
         if 'visualization' not in cfg.get('default_hooks', {}):
-            parser.error(f'--show-dir: {args.config} has no '
-                         'default_hooks.visualization to draw with')
+            parser.error(
+                f'--show-dir: {args.config} has no '
+                'default_hooks.visualization to draw with'
+            )
         cfg.default_hooks.visualization.update(
-            draw=True, test_out_dir=args.show_dir)
+            draw=True, test_out_dir=args.show_dir
+        )
     prepare_data(cfg, ['test_dataloader'])
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else \
-        Runner.from_cfg(cfg)
+    runner = (
+        RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    )
     if args.out:
         runner.test_evaluator.metrics.append(dump_metric(cfg, args.out))
     runner.test()
@@ -52,6 +64,7 @@ def dump_metric(cfg, out: str) -> DumpResults:
     """mmdet's own way of dumping encodes masks; the others' is mmengine's."""
     if cfg.get('default_scope') == 'mmdet':
         from mmdet.evaluation import DumpDetResults
+
         return DumpDetResults(out_file_path=out)
     return DumpResults(out_file_path=out)
 

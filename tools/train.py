@@ -2,13 +2,18 @@
 
 Example: python tools/train.py configs/digits/kdna_maskrcnn_r18.py
 """
+
 from collections.abc import Sequence
 
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmkdna.cli import (add_runner_arguments, config_parser,
-                        exit_on_bad_input, runner_config)
+from mmkdna.cli import (
+    add_runner_arguments,
+    config_parser,
+    exit_on_bad_input,
+    runner_config,
+)
 from mmkdna.datasets import prepare_data
 
 
@@ -16,18 +21,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = config_parser(__doc__)
     add_runner_arguments(parser)
     parser.add_argument(
-        '--amp', action='store_true', help='train in mixed precision')
+        '--amp', action='store_true', help='train in mixed precision'
+    )
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
-        help='scale the learning rate with the batch size')
+        help='scale the learning rate with the batch size',
+    )
     parser.add_argument(
         '--resume',
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
         help='resume from a checkpoint, or without one from the latest in '
-        'the work dir')
+        'the work dir',
+    )
     args = parser.parse_args(argv)
     cfg = runner_config(args)
 
@@ -39,15 +47,17 @@ def main(argv: Sequence[str] | None = None) -> None:
             parser.error(
                 f'--auto-scale-lr: {args.config} has no '
                 'auto_scale_lr.base_batch_size; set the batch size that its '
-                'learning rate was chosen for')
+                'learning rate was chosen for'
+            )
         cfg.auto_scale_lr.enable = True
     if args.resume is not None:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
 
     prepare_data(cfg, ['train_dataloader', 'val_dataloader'])
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else \
-        Runner.from_cfg(cfg)
+    runner = (
+        RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    )
     runner.train()
 
 

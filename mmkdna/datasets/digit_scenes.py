@@ -6,6 +6,7 @@ The glyphs are scikit-learn's ``load_digits`` (E. Alpaydin and C. Kaynak,
 detector, a segmentor or a classifier can be trained and scored where no data
 set can be downloaded.
 """
+
 import json
 import os
 import shutil
@@ -44,30 +45,35 @@ class SceneSpec:
     Raises:
         ValueError: If a count, a size or an order of bounds makes no scene.
     """
-    num_train: int = 400
+
+    num_train: int = 1200
     num_val: int = 100
     image_size: int = 160
     min_digits: int = 2
     max_digits: int = 6
-    min_glyph: int = 28
-    max_glyph: int = 60
-    max_rotation: float = 25.
+    min_glyph: int = 32
+    max_glyph: int = 64
+    max_rotation: float = 25.0
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ('num_train', 'num_val', 'min_digits'):
             if getattr(self, name) < 1:
-                raise ValueError(f'{name}={getattr(self, name)}: expected a '
-                                 'number of at least 1')
+                raise ValueError(
+                    f'{name}={getattr(self, name)}: expected a '
+                    'number of at least 1'
+                )
         if self.max_digits < self.min_digits:
             raise ValueError(
                 f'max_digits={self.max_digits}: expected at least min_digits='
-                f'{self.min_digits}')
+                f'{self.min_digits}'
+            )
         if not 8 <= self.min_glyph <= self.max_glyph < self.image_size:
             raise ValueError(
                 f'min_glyph={self.min_glyph}, max_glyph={self.max_glyph}, '
                 f'image_size={self.image_size}: expected '
-                '8 <= min_glyph <= max_glyph < image_size')
+                '8 <= min_glyph <= max_glyph < image_size'
+            )
         if self.seed < 0:
             raise ValueError(f'seed={self.seed}: expected 0 or more')
 
@@ -86,13 +92,14 @@ def load_glyphs(split: str) -> tuple[np.ndarray, np.ndarray]:
         ``(N, )``.
     """
     if split not in SPLITS:
-        raise ValueError(f"split={split!r}: expected one of {SPLITS}")
+        raise ValueError(f'split={split!r}: expected one of {SPLITS}')
     digits = load_digits()
     order = np.random.default_rng(0).permutation(len(digits.target))
     num_val = round(_VAL_FRACTION * len(order))
     chosen = order[:num_val] if split == 'val' else order[num_val:]
-    return (digits.images[chosen] / 16).astype(np.float32), \
-        digits.target[chosen]
+    return (digits.images[chosen] / 16).astype(np.float32), digits.target[
+        chosen
+    ]
 
 
 def _background(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -102,8 +109,9 @@ def _background(rng: np.random.Generator, size: int) -> np.ndarray:
     return np.clip(field, 0, 255)
 
 
-def _draw_glyph(rng: np.random.Generator, glyph: np.ndarray,
-                spec: SceneSpec) -> np.ndarray:
+def _draw_glyph(
+    rng: np.random.Generator, glyph: np.ndarray, spec: SceneSpec
+) -> np.ndarray:
     """The ink ``(h, w)`` in [0, 1] of a glyph, scaled, rotated, cropped."""
     size = int(rng.integers(spec.min_glyph, spec.max_glyph + 1))
     margin = size // 4
@@ -111,12 +119,13 @@ def _draw_glyph(rng: np.random.Generator, glyph: np.ndarray,
     ink = np.pad(ink, margin)
     centre = (ink.shape[1] - 1) / 2, (ink.shape[0] - 1) / 2
     angle = rng.uniform(-spec.max_rotation, spec.max_rotation)
-    ink = cv2.warpAffine(ink, cv2.getRotationMatrix2D(centre, angle, 1.),
-                         ink.shape[::-1])
+    ink = cv2.warpAffine(
+        ink, cv2.getRotationMatrix2D(centre, angle, 1.0), ink.shape[::-1]
+    )
     # A steeper edge than the 8 x 8 original's, so that a mask has a border.
     ink = np.clip((ink - 0.25) / 0.35, 0, 1)
     rows, columns = np.nonzero(ink > 0.5)
-    return ink[rows.min():rows.max() + 1, columns.min():columns.max() + 1]
+    return ink[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
 
 
 def _ink_colour(rng: np.random.Generator, paper: np.ndarray) -> np.ndarray:
@@ -129,8 +138,10 @@ def _ink_colour(rng: np.random.Generator, paper: np.ndarray) -> np.ndarray:
 
 
 def compose_scene(
-    rng: np.random.Generator, glyphs: np.ndarray, labels: np.ndarray,
-    spec: SceneSpec
+    rng: np.random.Generator,
+    glyphs: np.ndarray,
+    labels: np.ndarray,
+    spec: SceneSpec,
 ) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
     """Compose one scene; digits may touch but hardly overlap.
 
@@ -153,10 +164,10 @@ def compose_scene(
         index = int(rng.integers(len(glyphs)))
         ink = _draw_glyph(rng, glyphs[index], spec)
         height, width = ink.shape
-        for attempt in range(_PLACEMENT_TRIES):
+        for _ in range(_PLACEMENT_TRIES):
             top = int(rng.integers(0, size - height + 1))
             left = int(rng.integers(0, size - width + 1))
-            window = np.s_[top:top + height, left:left + width]
+            window = np.s_[top : top + height, left : left + width]
             if not taken[window].any():
                 break
         else:
@@ -165,7 +176,8 @@ def compose_scene(
             raise ValueError(
                 f'image_size={size} has no room for min_digits='
                 f'{spec.min_digits} of up to max_glyph={spec.max_glyph} '
-                'pixels; use a larger image_size or a smaller max_glyph')
+                'pixels; use a larger image_size or a smaller max_glyph'
+            )
         colour = _ink_colour(rng, image[window])
         alpha = ink[..., None]
         image[window] = image[window] * (1 - alpha) + colour * alpha
@@ -184,16 +196,19 @@ def _encode(mask: np.ndarray) -> dict:
         segmentation=dict(size=rle['size'], counts=rle['counts'].decode()),
         bbox=coco_mask.toBbox(rle).tolist(),
         area=float(coco_mask.area(rle)),
-        iscrowd=0)
+        iscrowd=0,
+    )
 
 
 def _write_split(root: Path, split: str, spec: SceneSpec) -> None:
     glyphs, labels = load_glyphs(split)
     for folder in ('images', 'labels'):
         (root / folder / split).mkdir(parents=True)
-    images, annotations = [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
     for index in track(
-            range(spec.num_scenes(split)), f'digit scenes, {split}'):
+        range(spec.num_scenes(split)), f'digit scenes, {split}'
+    ):
         rng = np.random.default_rng([spec.seed, SPLITS.index(split), index])
         image, instances = compose_scene(rng, glyphs, labels, spec)
         name = f'{index:06d}.png'
@@ -205,7 +220,9 @@ def _write_split(root: Path, split: str, spec: SceneSpec) -> None:
                     id=len(annotations) + 1,
                     image_id=index,
                     category_id=label + 1,
-                    **_encode(mask)))
+                    **_encode(mask),
+                )
+            )
         for folder, picture in (('images', image), ('labels', label_map)):
             path = root / folder / split / name
             if not cv2.imwrite(str(path), picture):
@@ -215,7 +232,9 @@ def _write_split(root: Path, split: str, spec: SceneSpec) -> None:
                 id=index,
                 file_name=name,
                 height=spec.image_size,
-                width=spec.image_size))
+                width=spec.image_size,
+            )
+        )
     categories = [dict(id=i + 1, name=name) for i, name in enumerate(CLASSES)]
     path = root / 'annotations' / f'instances_{split}.json'
     path.parent.mkdir(exist_ok=True)
@@ -225,7 +244,10 @@ def _write_split(root: Path, split: str, spec: SceneSpec) -> None:
                 info=dict(description='mmkdna digit scenes', **asdict(spec)),
                 images=images,
                 annotations=annotations,
-                categories=categories)))
+                categories=categories,
+            )
+        )
+    )
 
 
 def write_scenes(root: str | os.PathLike, **spec) -> Path:
@@ -254,8 +276,11 @@ def write_scenes(root: str | os.PathLike, **spec) -> Path:
     if _holds(root, wanted):
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
-    print_log(f'Composing {wanted.num_train} + {wanted.num_val} digit scenes '
-              f'in {root} (a few seconds, once)', 'current')
+    print_log(
+        f'Composing {wanted.num_train} + {wanted.num_val} digit scenes '
+        f'in {root} (a few seconds, once)',
+        'current',
+    )
     beside = Path(tempfile.mkdtemp(prefix=f'.{root.name}-', dir=root.parent))
     try:
         beside.chmod(0o755)
@@ -285,4 +310,5 @@ def _holds(root: Path, spec: SceneSpec) -> bool:
         return True
     raise FileExistsError(
         f'{root} exists and holds {found or "no digit scenes"}, expected '
-        f'{asdict(spec)}; move it away or choose another folder')
+        f'{asdict(spec)}; move it away or choose another folder'
+    )

@@ -1,4 +1,5 @@
 """Whether the data of a config is there, before a runner is built."""
+
 import os.path as osp
 from collections.abc import Iterator, Sequence
 
@@ -8,11 +9,12 @@ from .digit_scenes import write_scenes
 
 _HOW_TO_GET = {
     'coco': 'COCO 2017 (https://cocodataset.org/#download): train2017.zip, '
-            'val2017.zip and annotations_trainval2017.zip, unpacked into {}'
+    'val2017.zip and annotations_trainval2017.zip, unpacked into {}'
 }
 _RUNS_WITHOUT = (
     'Runs without any download:\n'
-    '  python tools/train.py configs/digits/kdna_maskrcnn_r18.py')
+    '  python tools/train.py configs/digits/kdna_maskrcnn_r18.py'
+)
 
 
 def prepare_data(cfg: Config, dataloaders: Sequence[str]) -> None:
@@ -35,7 +37,8 @@ def prepare_data(cfg: Config, dataloaders: Sequence[str]) -> None:
             for setting, path in _paths(dataset):
                 if not osp.exists(path):
                     raise FileNotFoundError(
-                        _message(path, f'{where}.{setting}', dataset))
+                        _message(path, f'{where}.{setting}', dataset)
+                    )
 
 
 def _datasets(node: object, where: str) -> Iterator[tuple[str, dict]]:
@@ -76,6 +79,7 @@ def _message(path: str, setting: str, dataset: dict) -> str:
     lines += [
         'If you have it elsewhere: a link from there to '
         f'{root}, or --cfg-options {setting.split(".")[0]}.dataset.data_root='
-        '/where/it/is', _RUNS_WITHOUT
+        '/where/it/is',
+        _RUNS_WITHOUT,
     ]
     return '\n'.join(lines)

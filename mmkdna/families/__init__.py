@@ -1,4 +1,5 @@
 """Families: which convs share a kernel, and the moment when they start to."""
+
 from ..layers import Policy
 from .grouping import Family, Member, conv_sites, group_families
 from .hook import install
@@ -8,7 +9,16 @@ from .report import Report, ReportRow, report
 install()
 
 __all__ = [
-    'Family', 'Member', 'Policy', 'Report', 'ReportRow', 'conv_sites',
-    'form_families', 'group_families', 'install', 'link', 'list_families',
-    'report'
+    'Family',
+    'Member',
+    'Policy',
+    'Report',
+    'ReportRow',
+    'conv_sites',
+    'form_families',
+    'group_families',
+    'install',
+    'link',
+    'list_families',
+    'report',
 ]

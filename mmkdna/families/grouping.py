@@ -5,11 +5,12 @@ under the same innermost ``nn.Sequential`` or ``nn.ModuleList`` that holds at
 least two of them (a stage, ``fpn_convs``, ``cls_convs``), cut into families
 from the end backwards. Or the names that ``families`` lists.
 """
+
 import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from torch import nn
 
@@ -21,6 +22,7 @@ Owner = tuple[nn.Module, Policy]
 
 class Member(NamedTuple):
     """A conv of a family under its name in the model."""
+
     name: str
     module: KernelDNAConv2d
 
@@ -28,6 +30,7 @@ class Member(NamedTuple):
 @dataclass(frozen=True)
 class Family:
     """One parent and its children, in order of depth."""
+
     parent: Member
     children: tuple[Member, ...]
 
@@ -51,8 +54,9 @@ class ConvSite:
         containers: The sequences around it, innermost first, as name and id.
         owner: Name in the model of the module that got the ``conv_cfg``.
     """
+
     name: str
-    conv: nn.Module
+    conv: nn.Conv2d | KernelDNAConv2d
     policy: Policy
     containers: tuple[tuple[str, int], ...]
     owner: str
@@ -60,8 +64,18 @@ class ConvSite:
     @property
     def kind(self) -> tuple:
         """Equal for convs that may share a kernel."""
-        return (self.policy, self.conv.in_channels, self.conv.out_channels,
-                self.conv.kernel_size, self.conv.groups)
+        return (
+            self.policy,
+            self.conv.in_channels,
+            self.conv.out_channels,
+            self.conv.kernel_size,
+            self.conv.groups,
+        )
+
+    @property
+    def channels(self) -> int:
+        """What ``min_channels`` is about."""
+        return self.policy.channels(self.conv)
 
     @property
     def is_linked(self) -> bool:
@@ -80,8 +94,9 @@ class ConvSite:
         return found
 
 
-def conv_sites(model: nn.Module,
-               owners: Iterable[Owner] = ()) -> list[ConvSite]:
+def conv_sites(
+    model: nn.Module, owners: Iterable[Owner] = ()
+) -> list[ConvSite]:
     """Every conv that a KernelDNA ``conv_cfg`` built, in order of depth.
 
     Args:
@@ -93,17 +108,24 @@ def conv_sites(model: nn.Module,
     sites: list[ConvSite] = []
     seen: set[int] = set()
 
-    def visit(module: nn.Module, name: str, containers: tuple[tuple[str, int],
-                                                              ...],
-              owned: Mapping[Policy, str]) -> None:
+    def visit(
+        module: nn.Module,
+        name: str,
+        containers: tuple[tuple[str, int], ...],
+        owned: Mapping[Policy, str],
+    ) -> None:
         if id(module) in seen:
             return
         seen.add(id(module))
         policy = getattr(module, 'policy', None)
-        if isinstance(policy, Policy):
+        if isinstance(policy, Policy) and isinstance(
+            module, (nn.Conv2d, KernelDNAConv2d)
+        ):
             sites.append(
-                ConvSite(name, module, policy, containers,
-                         owned.get(policy, '')))
+                ConvSite(
+                    name, module, policy, containers, owned.get(policy, '')
+                )
+            )
             return
         if isinstance(module, (nn.Sequential, nn.ModuleList)):
             containers = ((name, id(module)), *containers)
@@ -168,9 +190,7 @@ def _nearest(sites: Sequence[ConvSite], most: int = 3) -> list[str]:
         return 'alone with its shape in its stage'
 
     def distance(site: ConvSite) -> tuple[int, int]:
-        channels = min(site.conv.in_channels // site.conv.groups,
-                       site.conv.out_channels)
-        return len(site.obstacles()), -channels
+        return len(site.obstacles()), -site.channels
 
     return [
         f'{site.name or "the conv"}: {reason(site)}'
@@ -180,11 +200,15 @@ def _nearest(sites: Sequence[ConvSite], most: int = 3) -> list[str]:
 
 def _by_rule(sites: Sequence[ConvSite]) -> list[Family]:
     eligible = [
-        site for site in sites
+        site
+        for site in sites
         if site.policy.families is None and not site.obstacles()
     ]
-    held = Counter((container, site.kind) for site in eligible
-                   for _, container in site.containers)
+    held = Counter(
+        (container, site.kind)
+        for site in eligible
+        for _, container in site.containers
+    )
     stages: dict[tuple, list[ConvSite]] = {}
     names: dict[tuple, str] = {}
     for site in eligible:
@@ -195,7 +219,8 @@ def _by_rule(sites: Sequence[ConvSite]) -> list[Family]:
                 names[stage] = name
                 break
     return [
-        _family(members) for stage, members in stages.items()
+        _family(members)
+        for stage, members in stages.items()
         if not any(site.is_linked for site in members)
         for members in _cut(members, names[stage])
     ]
@@ -216,17 +241,21 @@ def _cut(members: list[ConvSite], container: str) -> list[list[ConvSite]]:
             raise ValueError(
                 f'{container or "the model"}: family_size={sizes} asks for '
                 f'{sum(sizes)} convs, expected at most the {count} that are '
-                'eligible there: ' + ', '.join(m.name for m in members))
+                'eligible there: ' + ', '.join(m.name for m in members)
+            )
     families, start = [], count - sum(sizes)
     for size in sizes:
-        families.append(members[start:start + size])
+        families.append(members[start : start + size])
         start += size
     return families
 
 
 def _family(members: Sequence[ConvSite]) -> Family:
     """Make the first or last one, as the policy says, the parent."""
-    as_members = [Member(site.name, site.conv) for site in members]
+    # What may be shared was built as ours, see kernel_dna_conv.
+    as_members = [
+        Member(site.name, cast(KernelDNAConv2d, site.conv)) for site in members
+    ]
     index = 0 if members[0].policy.parent == 'first' else -1
     parent = as_members.pop(index)
     return Family(parent, tuple(as_members))
@@ -245,31 +274,37 @@ def _by_name(sites: Sequence[ConvSite]) -> list[Family]:
     ]
 
 
-def _listed(names: Sequence[str], owner: str,
-            sites: Sequence[ConvSite]) -> list[ConvSite]:
+def _listed(
+    names: Sequence[str], owner: str, sites: Sequence[ConvSite]
+) -> list[ConvSite]:
     """The sites of one family that ``families`` lists, checked."""
     prefix = f'{owner}.' if owner else ''
     by_name = {site.name.removeprefix(prefix): site for site in sites}
     members = [_resolve(name, by_name, owner) for name in names]
-    for name, site in zip(names, members):
+    for name, site in zip(names, members, strict=True):
         if site.owns_no_weight:
             raise ValueError(
                 f'families: the weight of {prefix}{name} is parametrised, '
                 'expected a conv with a weight of its own; switch its '
-                'spectral norm off')
+                'spectral norm off'
+            )
         if site.kind != members[0].kind:
             raise ValueError(
                 f'families: {prefix}{name} has {_shape(site)}, expected '
                 f'{_shape(members[0])} as {prefix}{names[0]}; only equal '
-                'shapes can share a kernel')
+                'shapes can share a kernel'
+            )
         if members.count(site) > 1:
-            raise ValueError(f'families: {prefix}{name} is listed twice, '
-                             'expected each layer at most once')
+            raise ValueError(
+                f'families: {prefix}{name} is listed twice, '
+                'expected each layer at most once'
+            )
     return members
 
 
-def _resolve(name: str, by_name: Mapping[str, ConvSite],
-             owner: str) -> ConvSite:
+def _resolve(
+    name: str, by_name: Mapping[str, ConvSite], owner: str
+) -> ConvSite:
     """A conv by its name or by the name of the one module around it."""
     if name in by_name:
         return by_name[name]
@@ -278,19 +313,25 @@ def _resolve(name: str, by_name: Mapping[str, ConvSite],
     ]
     if len(inside) == 1:
         return inside[0]
-    near = difflib.get_close_matches(name, by_name, 3, cutoff=0.) if not \
-        inside else [site.name for site in inside]
+    near = (
+        difflib.get_close_matches(name, by_name, 3, cutoff=0.0)
+        if not inside
+        else [site.name for site in inside]
+    )
     problem = 'holds several convs' if inside else 'is unknown'
     raise KeyError(
         f'families: {name!r} {problem}, expected the name of a conv relative '
-        f'to {owner or "the model"}, such as ' + ', '.join(near))
+        f'to {owner or "the model"}, such as ' + ', '.join(near)
+    )
 
 
 def _shape(site: ConvSite) -> str:
     conv = site.conv
     kernel = 'x'.join(map(str, conv.kernel_size))
-    return (f'{conv.in_channels} -> {conv.out_channels} channels, kernel '
-            f'{kernel}, groups {conv.groups}')
+    return (
+        f'{conv.in_channels} -> {conv.out_channels} channels, kernel '
+        f'{kernel}, groups {conv.groups}'
+    )
 
 
 def _check_reduction(family: Family) -> None:
@@ -298,4 +339,5 @@ def _check_reduction(family: Family) -> None:
         if conv.in_channels < conv.policy.reduction:
             raise ValueError(
                 f'{name}: reduction={conv.policy.reduction}, expected at most '
-                f'its {conv.in_channels} input channels')
+                f'its {conv.in_channels} input channels'
+            )

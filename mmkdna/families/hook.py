@@ -5,6 +5,7 @@ hook or ``init_weights`` runs, so a later moment is too late; and only when
 the outermost build returns is the model complete, so an earlier one is too
 early.
 """
+
 import functools
 import threading
 from collections.abc import Callable, Iterator
@@ -28,8 +29,9 @@ def install() -> None:
     it twice installs it once.
     """
     for registry in _with_descendants(MODELS):
-        plain = getattr(registry.build_func, 'forms_families_after',
-                        registry.build_func)
+        plain = getattr(
+            registry.build_func, 'forms_families_after', registry.build_func
+        )
         registry.build_func = _forming(plain)
 
 
@@ -72,8 +74,11 @@ def _policy_of(cfg: Any) -> Policy | None:
         return None
     arguments = {**conv_cfg}
     kind = arguments.pop('type', None)
-    if kind is kernel_dna_conv or isinstance(
-            kind, str) and kind.split('.')[-1] == 'KernelDNA':
+    if (
+        kind is kernel_dna_conv
+        or isinstance(kind, str)
+        and kind.split('.')[-1] == 'KernelDNA'
+    ):
         return Policy.from_conv_cfg(arguments)
     return None
 

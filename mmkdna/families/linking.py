@@ -1,4 +1,5 @@
 """Making the convs of a family parent and children; and finding them."""
+
 import logging
 import math
 from collections.abc import Iterable
@@ -7,8 +8,14 @@ from mmengine.logging import print_log
 from torch import nn
 
 from ..layers import Adapter, KernelDNAConv2d
-from .grouping import (Family, Member, Owner, conv_sites, group_families,
-                       near_misses)
+from .grouping import (
+    Family,
+    Member,
+    Owner,
+    conv_sites,
+    group_families,
+    near_misses,
+)
 
 OUTSIDE = '(outside)'
 
@@ -23,16 +30,22 @@ def link(family: Family) -> None:
     parent.become_parent()
     for _, child in family.children:
         policy = child.policy
-        adapter = Adapter(child.in_channels, child.out_channels,
-                          child.kernel_size, policy.reduction, policy.norm,
-                          policy.gate)
+        adapter = Adapter(
+            child.in_channels,
+            child.out_channels,
+            child.kernel_size,
+            policy.reduction,
+            policy.norm,
+            policy.gate,
+        )
         adapter.to(child.weight).train(child.training)
         adapter.requires_grad_(child.weight.requires_grad)
         child.become_child(parent, adapter)
 
 
-def form_families(model: nn.Module,
-                  owners: Iterable[Owner] = ()) -> list[Family]:
+def form_families(
+    model: nn.Module, owners: Iterable[Owner] = ()
+) -> list[Family]:
     """Form the families of a complete model; a second time changes nothing.
 
     ``MODELS.build`` does this by itself. Call it in plain PyTorch code, when
@@ -61,7 +74,10 @@ def form_families(model: nn.Module,
         print_log(
             f'No family forms in {owner or type(model).__name__} under '
             f'conv_cfg={policy}, which stays an ordinary network. Nearest '
-            f'misses: {misses}', 'current', logging.WARNING)
+            f'misses: {misses}',
+            'current',
+            logging.WARNING,
+        )
     return list_families(model)
 
 
@@ -92,13 +108,17 @@ def list_families(model: nn.Module) -> list[Family]:
 def saved_parameters(child: KernelDNAConv2d) -> int:
     """How many parameters a child has less than its plain conv."""
     assert child.adapter is not None
-    return math.prod(child.kernel_shape) - sum(p.numel() for p in child.adapter.parameters())
+    return math.prod(child.kernel_shape) - sum(
+        p.numel() for p in child.adapter.parameters()
+    )
 
 
 def _summary(model: nn.Module, families: list[Family]) -> str:
     children = [child for family in families for child in family.children]
     saved = sum(saved_parameters(conv) for _, conv in children)
     total = sum(p.numel() for p in model.parameters())
-    return (f'KernelDNA: {len(families)} families, {len(children)} children; '
-            f'{total:,} parameters instead of {total + saved:,} '
-            f'(-{saved / (total + saved):.1%})')
+    return (
+        f'KernelDNA: {len(families)} families, {len(children)} children; '
+        f'{total:,} parameters instead of {total + saved:,} '
+        f'(-{saved / (total + saved):.1%})'
+    )

@@ -1,4 +1,5 @@
 """What KernelDNA does to a model, as data."""
+
 from dataclasses import dataclass
 
 from torch import nn
@@ -20,6 +21,7 @@ class ReportRow:
         parameters: Its own parameters, adapter and bias included.
         plain_parameters: Those of the plain conv in its place.
     """
+
     name: str
     role: str
     parent: str | None
@@ -38,6 +40,7 @@ class Report:
         parameters: Parameters of the whole model.
         plain_parameters: Those of the model without KernelDNA.
     """
+
     rows: tuple[ReportRow, ...]
     families: tuple[Family, ...]
     parameters: int
@@ -49,7 +52,8 @@ def report(model: nn.Module) -> Report:
     families = list_families(model)
     parents = {
         child.module: family.parent.name
-        for family in families for child in family.children
+        for family in families
+        for child in family.children
     }
     rows = []
     for name, conv in model.named_modules():
@@ -57,8 +61,15 @@ def report(model: nn.Module) -> Report:
             own = sum(p.numel() for p in conv.parameters())
             saved = saved_parameters(conv) if conv in parents else 0
             rows.append(
-                ReportRow(name, conv.role, parents.get(conv),
-                          conv.kernel_shape, own, own + saved))
+                ReportRow(
+                    name,
+                    conv.role,
+                    parents.get(conv),
+                    conv.kernel_shape,
+                    own,
+                    own + saved,
+                )
+            )
     total = sum(p.numel() for p in model.parameters())
     saved = sum(row.plain_parameters - row.parameters for row in rows)
     return Report(tuple(rows), tuple(families), total, total + saved)

@@ -3,6 +3,7 @@
 Source: KernelDNA, arXiv 2503.23379, section 3: static modulation of the
 kernel and input-dependent channel routing, decoupled.
 """
+
 import torch
 from torch import Tensor, nn
 
@@ -55,19 +56,22 @@ class DynamicRouting(nn.Module):
         ValueError: If ``reduction`` leaves no channel.
     """
 
-    def __init__(self, channels: int, reduction: int, norm: str | None,
-                 gate: str):
+    def __init__(
+        self, channels: int, reduction: int, norm: str | None, gate: str
+    ):
         super().__init__()
         squeezed = channels // reduction
         if squeezed < 1:
-            raise ValueError(f'reduction={reduction}: expected at most the '
-                             f"conv's {channels} input channels")
+            raise ValueError(
+                f'reduction={reduction}: expected at most the '
+                f"conv's {channels} input channels"
+            )
         self.identity_gate = gate == 'identity'
         self.squeeze = nn.Linear(channels, squeezed, bias=False)
         self.norm = {
             'LN': nn.LayerNorm,
             'BN': nn.BatchNorm1d,
-            None: nn.Identity
+            None: nn.Identity,
         }[norm](squeezed)
         self.excite = nn.Linear(squeezed, channels)
         self.init_weights()
@@ -99,13 +103,15 @@ class Adapter(nn.Module):
         reduction, norm, gate: As in :class:`DynamicRouting`.
     """
 
-    def __init__(self,
-                 in_channels: int,
-                 out_channels: int,
-                 kernel_size: tuple[int, int],
-                 reduction: int = 4,
-                 norm: str | None = 'LN',
-                 gate: str = 'identity'):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: tuple[int, int],
+        reduction: int = 4,
+        norm: str | None = 'LN',
+        gate: str = 'identity',
+    ):
         super().__init__()
         self.static = StaticModulation(out_channels, kernel_size)
         self.routing = DynamicRouting(in_channels, reduction, norm, gate)

@@ -2,6 +2,7 @@
 
 Source: KernelDNA, arXiv 2503.23379, section 3.
 """
+
 import inspect
 from typing import Any
 
@@ -38,21 +39,20 @@ class KernelDNAConv2d(nn.Module):
             cannot be those of a 2-d convolution.
     """
 
-    def __init__(self,
-                 *args: Any,
-                 policy: Policy | None = None,
-                 **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, policy: Policy | None = None, **kwargs: Any
+    ) -> None:
         super().__init__()
         plain = _plain_conv(*args, **kwargs)
         self.in_channels = plain.in_channels
         self.out_channels = plain.out_channels
-        self.kernel_size = plain.kernel_size
+        self.kernel_size: tuple[int, int] = plain.kernel_size  # type: ignore[assignment]
         self.stride = plain.stride
         self.padding = plain.padding
         self.dilation = plain.dilation
         self.groups = plain.groups
         self.padding_mode = plain.padding_mode
-        self._border = plain._reversed_padding_repeated_twice
+        self._border: list[int] = plain._reversed_padding_repeated_twice
         # mmcv's ConvModule reads these two.
         self.transposed = False
         self.output_padding = plain.output_padding
@@ -61,16 +61,19 @@ class KernelDNAConv2d(nn.Module):
         self.role = 'free'
         self._parent: tuple[KernelDNAConv2d, ...] = ()
         self.adapter: Adapter | None = None
-        self.weight: nn.Parameter | None = plain.weight
-        self.bias: nn.Parameter | None = plain.bias
+        self.weight: nn.Parameter = plain.weight  # type: ignore[assignment]
+        self.bias: nn.Parameter | None = plain.bias  # type: ignore[assignment]
         self.to_empty(device=torch.get_default_device())
         self.init_weights()
 
     @property
     def kernel_shape(self) -> tuple[int, int, int, int]:
         """``(C_out, C_in / groups, kh, kw)``, of a child as well."""
-        return (self.out_channels, self.in_channels // self.groups,
-                *self.kernel_size)
+        return (
+            self.out_channels,
+            self.in_channels // self.groups,
+            *self.kernel_size,
+        )
 
     @property
     def parent(self) -> 'KernelDNAConv2d | None':
@@ -80,14 +83,15 @@ class KernelDNAConv2d(nn.Module):
     def become_parent(self) -> None:
         self.role = 'parent'
 
-    def become_child(self, parent: 'KernelDNAConv2d',
-                     adapter: Adapter) -> None:
+    def become_child(
+        self, parent: 'KernelDNAConv2d', adapter: Adapter
+    ) -> None:
         """Give up the kernel for a parent's, seen through an adapter."""
         self.role = 'child'
-        self.weight = None
+        self.weight = None  # type: ignore[assignment]
         # In a tuple, so that nn.Module does not register the parent here:
         # its kernel would be in the state dict and the optimizer twice.
-        self._parent = (parent, )
+        self._parent = (parent,)
         self.adapter = adapter
 
     def init_weights(self) -> None:
@@ -108,17 +112,26 @@ class KernelDNAConv2d(nn.Module):
             x = x * self.adapter.routing(x)
         padding = self.padding
         if self.padding_mode != 'zeros':
-            x = F.pad(x, self._explicit_padding, mode=self.padding_mode)
-            padding = _pair(0)
-        return F.conv2d(x, self.kernel(), self.bias, self.stride, padding,
-                        self.dilation, self.groups)
+            x = F.pad(x, self._border, mode=self.padding_mode)
+            padding = (0, 0)
+        return F.conv2d(
+            x,
+            self.kernel(),
+            self.bias,
+            self.stride,
+            padding,
+            self.dilation,
+            self.groups,
+        )
 
     def extra_repr(self) -> str:
-        return (f'{self.in_channels}, {self.out_channels}, '
-                f'kernel_size={self.kernel_size}, stride={self.stride}, '
-                f'padding={self.padding}, dilation={self.dilation}, '
-                f'groups={self.groups}, bias={self.bias is not None}, '
-                f'role={self.role!r}')
+        return (
+            f'{self.in_channels}, {self.out_channels}, '
+            f'kernel_size={self.kernel_size}, stride={self.stride}, '
+            f'padding={self.padding}, dilation={self.dilation}, '
+            f'groups={self.groups}, bias={self.bias is not None}, '
+            f'role={self.role!r}'
+        )
 
 
 @MODELS.register_module('KernelDNA', force=True)
@@ -138,11 +151,12 @@ def kernel_dna_conv(*args: Any, **kwargs: Any) -> nn.Module:
     geometry = {k: kwargs.pop(k) for k in _CONV2D.parameters if k in kwargs}
     policy = Policy.from_conv_cfg(kwargs)
     shareable = policy.families is not None or not policy.obstacles(
-        _plain_conv(*args, **geometry))
+        _plain_conv(*args, **geometry)
+    )
     if shareable:
         return KernelDNAConv2d(*args, policy=policy, **geometry)
     conv = nn.Conv2d(*args, **geometry)
-    conv.policy = policy
+    conv.policy = policy  # type: ignore[assignment]
     return conv
 
 
@@ -151,26 +165,40 @@ def _plain_conv(*args: Any, **kwargs: Any) -> nn.Conv2d:
     bound = _CONV2D.bind(*args, **kwargs)
     bound.apply_defaults()
     given = bound.arguments
-    layer = (f"KernelDNA conv {given['in_channels']} -> "
-             f"{given['out_channels']}, kernel_size={given['kernel_size']}: ")
+    layer = (
+        f'KernelDNA conv {given["in_channels"]} -> '
+        f'{given["out_channels"]}, kernel_size={given["kernel_size"]}: '
+    )
 
     def check(name: str, holds: bool, expected: str) -> None:
         if not holds:
             raise ValueError(
-                f'{layer}{name}={given[name]!r}: expected {expected}')
+                f'{layer}{name}={given[name]!r}: expected {expected}'
+            )
 
     for name in ('in_channels', 'out_channels', 'groups'):
         check(name, is_int(given[name], 1), 'an int of at least 1')
     for name in ('in_channels', 'out_channels'):
-        check('groups', given[name] % given['groups'] == 0,
-              f'a divisor of {name}={given[name]}')
-    for name, least in (('kernel_size', 1), ('stride', 1), ('padding', 0),
-                        ('dilation', 1)):
+        check(
+            'groups',
+            given[name] % given['groups'] == 0,
+            f'a divisor of {name}={given[name]}',
+        )
+    for name, least in (
+        ('kernel_size', 1),
+        ('stride', 1),
+        ('padding', 0),
+        ('dilation', 1),
+    ):
         value = given[name]
         pair = value if isinstance(value, (tuple, list)) else (value, value)
         holds = len(pair) == 2 and all(is_int(v, least) for v in pair)
         if name == 'padding':
             holds = holds or value in ('same', 'valid')
-        check(name, holds, f'an int of at least {least} or two of them: '
-              'KernelDNA shares the kernels of 2-d convolutions')
+        check(
+            name,
+            holds,
+            f'an int of at least {least} or two of them: '
+            'KernelDNA shares the kernels of 2-d convolutions',
+        )
     return nn.Conv2d(**{**given, 'device': 'meta'})

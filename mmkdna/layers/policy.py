@@ -1,4 +1,5 @@
 """What a ``conv_cfg=dict(type='KernelDNA', ...)`` says, as data."""
+
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -11,11 +12,17 @@ GATES = ('identity', 'sigmoid')
 
 class ConvGeometry(Protocol):
     """The attributes that :class:`torch.nn.Conv2d` and ours have in common."""
-    in_channels: int
-    out_channels: int
-    kernel_size: tuple[int, ...]
-    stride: tuple[int, ...]
-    groups: int
+
+    @property
+    def in_channels(self) -> int: ...
+    @property
+    def out_channels(self) -> int: ...
+    @property
+    def kernel_size(self) -> tuple[int, ...]: ...
+    @property
+    def stride(self) -> tuple[int, ...]: ...
+    @property
+    def groups(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,7 @@ class Policy:
     Raises:
         ValueError: If an argument is out of its type or range.
     """
+
     family_size: int | tuple[int, ...] | None = 2
     parent: str = 'last'
     min_channels: int = 256
@@ -59,50 +67,77 @@ class Policy:
         for name in ('family_size', 'kernel_sizes', 'families'):
             object.__setattr__(self, name, _as_tuples(getattr(self, name)))
         self._check_family_size()
-        for name, choices in (('parent', PARENTS), ('norm', NORMS),
-                              ('gate', GATES)):
+        for name, choices in (
+            ('parent', PARENTS),
+            ('norm', NORMS),
+            ('gate', GATES),
+        ):
             value = getattr(self, name)
             if not any(value is c or value == c for c in choices):
-                raise _bad(name, value, 'one of ' +
-                           ', '.join(repr(c) for c in choices))
+                raise _bad(
+                    name,
+                    value,
+                    'one of ' + ', '.join(repr(c) for c in choices),
+                )
         for name in ('min_channels', 'reduction'):
             if not is_int(getattr(self, name), 1):
                 raise _bad(name, getattr(self, name), 'an int of at least 1')
         if self.kernel_sizes is not None and not (
-                isinstance(self.kernel_sizes, tuple) and self.kernel_sizes
-                and all(is_int(k, 1) for k in self.kernel_sizes)):
-            raise _bad('kernel_sizes', self.kernel_sizes,
-                       'None or a list of ints of at least 1, such as [3]')
+            isinstance(self.kernel_sizes, tuple)
+            and self.kernel_sizes
+            and all(is_int(k, 1) for k in self.kernel_sizes)
+        ):
+            raise _bad(
+                'kernel_sizes',
+                self.kernel_sizes,
+                'None or a list of ints of at least 1, such as [3]',
+            )
         if self.families is not None:
             self._check_families(self.families)
 
     def _check_family_size(self) -> None:
         size = self.family_size
-        sizes = size if isinstance(size, tuple) else (size, )
-        if size is not None and not (sizes
-                                     and all(is_int(n, 2) for n in sizes)):
-            raise _bad('family_size', size,
-                       'an int of at least 2, a list of them, or None for one '
-                       'family per container')
+        sizes = size if isinstance(size, tuple) else (size,)
+        if size is not None and not (
+            sizes and all(is_int(n, 2) for n in sizes)
+        ):
+            raise _bad(
+                'family_size',
+                size,
+                'an int of at least 2, a list of them, or None for one '
+                'family per container',
+            )
 
     @staticmethod
     def _check_families(families: Any) -> None:
-        if not (isinstance(families, tuple) and families and all(
+        if not (
+            isinstance(families, tuple)
+            and families
+            and all(
                 isinstance(family, tuple)
                 and all(isinstance(name, str) for name in family)
-                for family in families)):
-            raise _bad('families', families,
-                       "a list of lists of layer names, such as "
-                       "[['layer4.1.conv2', 'layer4.2.conv2']]")
+                for family in families
+            )
+        ):
+            raise _bad(
+                'families',
+                families,
+                'a list of lists of layer names, such as '
+                "[['layer4.1.conv2', 'layer4.2.conv2']]",
+            )
         names: set[str] = set()
         for family in families:
             if len(family) < 2:
-                raise _bad('families', family,
-                           'at least two names in each family')
+                raise _bad(
+                    'families', family, 'at least two names in each family'
+                )
             for name in family:
                 if name in names:
-                    raise _bad('families', name,
-                               'each layer at most once; it is listed twice')
+                    raise _bad(
+                        'families',
+                        name,
+                        'each layer at most once; it is listed twice',
+                    )
                 names.add(name)
 
     @classmethod
@@ -117,10 +152,17 @@ class Policy:
             if name not in known:
                 near = difflib.get_close_matches(str(name), known, 1)
                 hint = f'; did you mean {near[0]}?' if near else ''
-                raise _bad(name, conv_cfg[name],
-                           'no such argument; there are ' + ', '.join(known) +
-                           hint)
+                raise _bad(
+                    name,
+                    conv_cfg[name],
+                    'no such argument; there are ' + ', '.join(known) + hint,
+                )
         return cls(**conv_cfg)
+
+    @staticmethod
+    def channels(conv: ConvGeometry) -> int:
+        """``min(C_in / groups, C_out)``; 1 for a depthwise conv."""
+        return min(conv.in_channels // conv.groups, conv.out_channels)
 
     def obstacles(self, conv: ConvGeometry) -> list[str]:
         """Why the rule leaves a conv out; empty if it is eligible."""
@@ -132,12 +174,15 @@ class Policy:
             if max(conv.kernel_size) == 1:
                 found.append(f'kernel {kernel}, kernel_sizes default to k > 1')
         elif conv.kernel_size not in [(k, k) for k in self.kernel_sizes]:
-            found.append(f'kernel {kernel} not in kernel_sizes='
-                         f'{list(self.kernel_sizes)}')
-        channels = min(conv.in_channels // conv.groups, conv.out_channels)
+            found.append(
+                f'kernel {kernel} not in kernel_sizes='
+                f'{list(self.kernel_sizes)}'
+            )
+        channels = self.channels(conv)
         if channels < self.min_channels:
-            found.append(f'{channels} channels, min_channels='
-                         f'{self.min_channels}')
+            found.append(
+                f'{channels} channels, min_channels={self.min_channels}'
+            )
         return found
 
     def __str__(self) -> str:
@@ -151,13 +196,17 @@ class Policy:
 
 
 def _bad(name: str, value: object, expected: str) -> ValueError:
-    return ValueError(f'conv_cfg of KernelDNA: {name}={value!r}: expected '
-                      f'{expected}')
+    return ValueError(
+        f'conv_cfg of KernelDNA: {name}={value!r}: expected {expected}'
+    )
 
 
 def is_int(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(
-        value, bool) and value >= least
+    return (
+        isinstance(value, int)
+        and not isinstance(value, bool)
+        and value >= least
+    )
 
 
 def _as_tuples(value: Any) -> Any:

@@ -1,0 +1,109 @@
+"""Small models and data that several test modules need."""
+
+import logging
+
+import pytest
+import torch
+from mmcv.cnn import ConvModule
+from mmengine.logging import MMLogger
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
+
+import mmkdna
+
+
+@pytest.fixture(autouse=True)
+def _reproducible():
+    torch.manual_seed(0)
+    init_default_scope('mmengine')
+
+
+@pytest.fixture
+def log(caplog):
+    """What mmengine's logger says, as caplog."""
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    caplog.set_level(logging.INFO)
+    yield caplog
+    logger.removeHandler(caplog.handler)
+
+
+class Block(nn.Module):
+    """A residual block of one conv."""
+
+    def __init__(self, channels, conv_cfg, stride=1):
+        super().__init__()
+        self.conv = ConvModule(
+            channels,
+            channels,
+            3,
+            stride=stride,
+            padding=1,
+            conv_cfg=conv_cfg,
+            norm_cfg=dict(type='BN'),
+        )
+
+    def forward(self, x):
+        return x + self.conv(x)
+
+
+@MODELS.register_module()
+class Stages(nn.Module):
+    """Stages of blocks; the first block of a stage may have stride 2."""
+
+    def __init__(self, depths, channels=16, conv_cfg=None, strided=False):
+        super().__init__()
+        self.stages = nn.ModuleList(
+            nn.Sequential(
+                *(
+                    Block(channels, conv_cfg, 2 if strided and not i else 1)
+                    for i in range(depth)
+                )
+            )
+            for depth in depths
+        )
+
+    def forward(self, x):
+        for stage in self.stages:
+            x = stage(x)
+        return x
+
+
+@pytest.fixture
+def build():
+    """Build stages; each argument is a stage's number of blocks."""
+
+    def build(*depths, channels=16, strided=False, **conv_cfg):
+        conv_cfg = dict(type='KernelDNA', **{'min_channels': 16, **conv_cfg})
+        return MODELS.build(
+            dict(
+                type='Stages',
+                depths=depths,
+                channels=channels,
+                conv_cfg=conv_cfg,
+                strided=strided,
+            )
+        )
+
+    return build
+
+
+@pytest.fixture
+def names():
+    """Families as short text: children <- parent, block numbers only."""
+
+    def names(model):
+        return [
+            str(family).replace('stages.', '').replace('.conv.conv', '')
+            for family in mmkdna.list_families(model)
+        ]
+
+    return names
+
+
+def perturb_adapters(model, scale=0.1):
+    """Move every adapter away from its start, where gates are exactly 1."""
+    for name, parameter in model.named_parameters():
+        if '.adapter.' in name or name.startswith('adapter.'):
+            with torch.no_grad():
+                parameter.add_(torch.randn_like(parameter), alpha=scale)

@@ -1,0 +1,137 @@
+"""The set-up explains what is wrong in one sentence."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def bootstrap(tmp_path, monkeypatch):
+    monkeypatch.setenv('MMKDNA_HOME', str(tmp_path / 'home'))
+    monkeypatch.delenv('MMKDNA_PYTHON', raising=False)
+    spec = importlib.util.spec_from_file_location(
+        'bootstrap', ROOT / 'tools' / 'bootstrap.py'
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.HOME.mkdir()
+    monkeypatch.setattr(module, 'READY', tmp_path / 'ready')
+    return module
+
+
+@pytest.mark.parametrize(
+    ('output', 'sentence'),
+    [
+        ('error: No space left on device (os error 28)', 'the disk is full'),
+        ('client error (Connect): dns error', 'index cannot be reached'),
+        ('Connection refused (os error 111)', 'index cannot be reached'),
+        ('fatal error: Python.h: No such file', 'python3-dev'),
+        ('first\nninja: build stopped\n\n', 'failed (ninja: build stopped)'),
+    ],
+)
+def test_failure_is_one_sentence(bootstrap, output, sentence):
+    assert sentence in bootstrap.explain(output)
+    assert '\n' not in bootstrap.explain(output)
+
+
+def test_failing_command_ends_with_its_explanation(bootstrap):
+    with pytest.raises(SystemExit, match='index cannot be reached'):
+        bootstrap.run(
+            [sys.executable, '-c', 'exit(print("Failed to fetch x") or 1)']
+        )
+    assert 'Failed to fetch x' in bootstrap.LOG.read_text()
+
+
+def test_no_network_is_a_sentence(bootstrap, tmp_path):
+    """A real pip that asks a port where nobody listens."""
+    nowhere = 'http://127.0.0.1:9/simple'
+    with pytest.raises(SystemExit, match='index cannot be reached'):
+        bootstrap.run(
+            [
+                *(sys.executable, '-m', 'pip', 'install', '--retries', '0'),
+                *('--index-url', nowhere, '--target', tmp_path / 't', 'uv'),
+            ]
+        )
+
+
+def test_no_compiler_is_a_sentence(bootstrap, monkeypatch, tmp_path):
+    monkeypatch.setenv('PATH', str(tmp_path))
+    monkeypatch.delenv('CXX', raising=False)
+    with pytest.raises(SystemExit, match=r'no C\+\+ compiler'):
+        bootstrap.compile_mmcv('onedl-mmcv==2.3.6', tmp_path / 'wheels')
+
+
+def test_full_disk_is_a_sentence(bootstrap, monkeypatch):
+    usage = shutil.disk_usage('/')._replace(free=2**30)
+    monkeypatch.setattr(shutil, 'disk_usage', lambda folder: usage)
+    with pytest.raises(SystemExit, match='1.0 GiB free, expected 8'):
+        bootstrap.check_machine()
+
+
+def test_environment_that_is_complete_is_left_alone(bootstrap, monkeypatch):
+    monkeypatch.setattr(
+        bootstrap, 'set_up', lambda: pytest.fail('set up again')
+    )
+    bootstrap.READY.write_text(bootstrap.fingerprint())
+    bootstrap.main()
+    bootstrap.READY.write_text('of another requirements.txt')
+    with pytest.raises(pytest.fail.Exception):
+        bootstrap.main()
+
+
+def test_pins_of_the_requirements_are_found(bootstrap):
+    assert bootstrap.pins('onedl-mmcv', 'torch') == [
+        'torch==2.13.0',
+        'onedl-mmcv==2.3.6',
+    ]
+    with pytest.raises(SystemExit, match='nothing-like-this'):
+        bootstrap.pins('nothing-like-this')
+
+
+def test_progress_of_the_compiler_is_shown(bootstrap, capsys):
+    show = bootstrap.CompileProgress()
+    for line in ('[1/78] c++ a.cpp', '  [40/78] c++', '[78/78] c++', 'x'):
+        show(line)
+    assert capsys.readouterr().out.splitlines() == [
+        '[set-up] 40 of 78 files',
+        '[set-up] 78 of 78 files',
+    ]
+
+
+def run_bootstrap(python):
+    return subprocess.run(
+        [sys.executable, ROOT / 'tools' / 'bootstrap.py'],
+        env={**os.environ, 'MMKDNA_PYTHON': str(python)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_own_environment_is_accepted_as_it_is():
+    done = run_bootstrap(sys.executable)
+    assert (done.returncode, done.stdout) == (0, ''), done.stderr
+
+
+def test_own_environment_that_lacks_packages_is_told_which(tmp_path):
+    subprocess.run(
+        [sys.executable, '-m', 'venv', '--without-pip', tmp_path / 'bare'],
+        check=True,
+    )
+    done = run_bootstrap(tmp_path / 'bare' / 'bin' / 'python')
+    assert done.returncode == 1
+    assert 'lacks torch torchvision mmengine mmcv' in done.stderr
+
+
+def test_own_python_that_does_not_exist_is_told(tmp_path):
+    done = run_bootstrap(tmp_path / 'nothing')
+    assert done.returncode == 1
+    assert 'nothing does not run' in done.stderr
+    assert 'Traceback' not in done.stderr

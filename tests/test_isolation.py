@@ -1,0 +1,55 @@
+"""A model with KernelDNA runs where only torch, mmengine, mmcv-lite are."""
+
+import subprocess
+import sys
+
+CODE = """
+import sys
+
+ABSENT = {'mmdet', 'mmseg', 'mmpretrain', 'torchvision', 'sklearn', 'scipy',
+          'pycocotools', 'mmcv.ops', 'mmcv._ext'}
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name in ABSENT or name.split('.')[0] in ABSENT:
+            raise ModuleNotFoundError(f'{name} is absent here', name=name)
+
+sys.meta_path.insert(0, Absent())
+for name in ABSENT:
+    try:
+        __import__(name)
+        raise SystemExit(f'{name} is not blocked')
+    except ModuleNotFoundError:
+        pass
+
+import mmkdna.layers, mmkdna.families
+import mmkdna
+import torch
+from mmcv.cnn import ConvModule
+from mmengine.registry import MODELS
+
+@MODELS.register_module()
+class Net(torch.nn.Sequential):
+    def __init__(self, conv_cfg):
+        super().__init__(*(
+            ConvModule(16, 16, 3, padding=1, conv_cfg=conv_cfg)
+            for _ in range(4)))
+
+model = MODELS.build(
+    dict(type='Net', conv_cfg=dict(type='KernelDNA', min_channels=16)))
+assert len(mmkdna.list_families(model)) == 2
+model(torch.randn(1, 16, 8, 8)).sum().backward()
+print('ran', mmkdna.report(model).parameters)
+"""
+
+
+def test_layers_and_families_need_torch_mmengine_and_mmcv_lite_only():
+    done = subprocess.run(
+        [sys.executable, '-c', CODE],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert 'ran' in done.stdout

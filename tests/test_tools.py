@@ -1,0 +1,123 @@
+"""The command lines of tools/."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DIGITS = str(ROOT / 'configs/digits/kdna_maskrcnn_r18.py')
+COCO = str(ROOT / 'configs/kdna_maskrcnn_r50.py')
+
+
+@pytest.fixture
+def tool():
+    """Load a tool by its name."""
+
+    def tool(name):
+        spec = importlib.util.spec_from_file_location(
+            f'tool_{name}', ROOT / 'tools' / f'{name}.py'
+        )
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return tool
+
+
+def test_report_shows_families_and_totals(tool, capsys):
+    tool('report').main([COCO])
+    out = capsys.readouterr().out
+    lines = [line.split() for line in out.splitlines() if 'conv' in line]
+    children = {words[0]: words[2] for words in lines if 'child' in words}
+    assert children == {
+        'backbone.layer3.2.conv2': 'backbone.layer3.3.conv2',
+        'backbone.layer3.4.conv2': 'backbone.layer3.5.conv2',
+        'backbone.layer4.1.conv2': 'backbone.layer4.2.conv2',
+        'neck.fpn_convs.0.conv': 'neck.fpn_convs.1.conv',
+        'neck.fpn_convs.2.conv': 'neck.fpn_convs.3.conv',
+    }
+    totals = ' '.join(out.split())
+    assert '39,943,773 parameters, 44,396,336 if it were plain' in totals
+    assert '5 families' in totals
+
+
+def test_report_of_a_plain_model_says_so(tool, capsys):
+    plain = ['model.backbone.conv_cfg=None', 'model.neck.conv_cfg=None']
+    tool('report').main([COCO, '--cfg-options', *plain])
+    totals = ' '.join(capsys.readouterr().out.split())
+    assert '44,396,336 parameters, 44,396,336 if it were plain' in totals
+    assert '0 families' in totals
+
+
+def test_training_without_coco_says_what_to_do(tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / 'tools/train.py', COCO],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert 'Traceback' not in done.stderr
+    missing = 'data/coco/annotations/instances_train2017.json is missing'
+    assert missing in done.stderr
+    assert 'train2017.zip' in done.stderr
+    assert 'configs/digits/kdna_maskrcnn_r18.py' in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_images_are_named_too(tool, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    annotations = tmp_path / 'data/coco/annotations'
+    annotations.mkdir(parents=True)
+    for split in ('train', 'val'):
+        (annotations / f'instances_{split}2017.json').write_text('{}')
+    (tmp_path / 'data/coco/train2017').mkdir()
+    with pytest.raises(FileNotFoundError, match='data/coco/val2017/ is miss'):
+        tool('train').main([COCO])
+
+
+@pytest.mark.parametrize('name', ['train', 'report'])
+def test_config_that_does_not_exist_is_named(tool, name):
+    with pytest.raises(FileNotFoundError, match='configs/nothing.py'):
+        tool(name).main(['configs/nothing.py'])
+
+
+def test_checkpoint_that_does_not_exist_is_named(tool):
+    with pytest.raises(FileNotFoundError, match='nothing.pth'):
+        tool('test').main([DIGITS, 'nothing.pth'])
+
+
+def test_dump_must_be_a_pickle(tool, capsys):
+    with pytest.raises(SystemExit):
+        tool('test').main([DIGITS, 'x.pth', '--out', 'x.json'])
+    assert 'ends in .pkl' in capsys.readouterr().err
+
+
+def test_auto_scale_lr_needs_its_batch_size(tool, capsys):
+    none = ['--cfg-options', 'auto_scale_lr=None']
+    with pytest.raises(SystemExit):
+        tool('train').main([DIGITS, '--auto-scale-lr', *none])
+    assert 'base_batch_size' in capsys.readouterr().err
+
+
+def test_run_that_is_not_finished_cannot_be_shown(tool, tmp_path):
+    with pytest.raises(FileNotFoundError, match='holds no finished run'):
+        tool('show_run').main([str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    'script', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh']
+)
+def test_scripts_explain_themselves(script):
+    done = subprocess.run(
+        [ROOT / 'tools' / script],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert f'Usage: tools/{script}' in done.stderr
