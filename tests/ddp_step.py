@@ -57,13 +57,12 @@ def main() -> None:
 
     wrapped = MMDistributedDataParallel(model)
     optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.0))
-    # A parameter that the first step leaves out makes the second one raise.
-    for _ in range(2):
-        wrapped.train_step(
-            dict(inputs=images[2 * rank : 2 * rank + 2]), optimizer
-        )
+    mine = images[2 * rank : 2 * rank + 2]
+    wrapped.train_step(dict(inputs=mine), optimizer)
+    # Had the step left a parameter out, this would raise.
+    wrapped(mine, mode='loss')['loss'].backward()
 
-    alone.forward(images)['loss'].backward()
+    alone.train().forward(images)['loss'].backward()
     for (name, ours), theirs in zip(
         model.named_parameters(), alone.parameters(), strict=True
     ):

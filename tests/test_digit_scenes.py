@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 
 from mmkdna.datasets import digit_scenes, load_glyphs, write_scenes
 
-SMALL = dict(num_train=6, num_val=4, image_size=96)
+SMALL = dict(num_train=6, num_val=4, image_size=96, max_glyph=40)
 
 
 @pytest.fixture(scope='module')
@@ -127,7 +127,7 @@ def test_processes_that_write_at_once_agree(tmp_path):
         (dict(num_val=-1), 'num_val=-1'),
         (dict(min_digits=0), 'min_digits=0'),
         (dict(min_digits=5, max_digits=4), 'max_digits=4'),
-        (dict(image_size=60), 'image_size=60'),
+        (dict(image_size=64), 'image_size=64'),
         (dict(min_glyph=4), 'min_glyph=4'),
         (dict(seed=-1), 'seed=-1'),
     ],

@@ -18,7 +18,7 @@ def make_pair(in_channels=8, out_channels=8, kernel_size=3, **kwargs):
     arguments = {
         k: kwargs.pop(k) for k in ('norm', 'gate', 'reduction') if k in kwargs
     }
-    policy = Policy(min_channels=1, **arguments)
+    policy = Policy(min_channels=1, **{'reduction': 2, **arguments})
     parent, child = (
         KernelDNAConv2d(
             in_channels, out_channels, kernel_size, policy=policy, **kwargs
@@ -104,7 +104,7 @@ def by_the_formulas(child, x):
     [
         dict(padding=1),
         dict(padding=1, norm='BN', gate='sigmoid'),
-        dict(norm=None, reduction=2, bias=False),
+        dict(norm=None, reduction=4, bias=False),
         dict(kernel_size=1),
         dict(kernel_size=(1, 3), padding=(0, 1), out_channels=12),
         dict(padding=2, dilation=2, groups=4),
@@ -124,10 +124,10 @@ def test_child_computes_the_formulas(kwargs):
 @pytest.mark.parametrize('norm', ['LN', 'BN', None])
 @pytest.mark.parametrize('gate', ['identity', 'sigmoid'])
 def test_gradients_of_input_parent_kernel_and_adapter(norm, gate):
-    parent, child = make_pair(4, 4, padding=1, norm=norm, gate=gate)
+    parent, child = make_pair(6, 4, padding=1, norm=norm, gate=gate)
     parent.double()
     child.double().eval()
-    x = torch.randn(2, 4, 3, 3, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(2, 6, 2, 3, dtype=torch.float64, requires_grad=True)
     inputs = [x, parent.weight, *child.parameters()]
     assert len(inputs) == 8 + 2 * (norm is not None)
     assert torch.autograd.gradcheck(lambda *_: child(x), inputs)

@@ -85,7 +85,7 @@ def explain(output: str) -> str:
     if re.search(
         'dns error|resolve host|[Cc]onnection (refused|reset|error)|'
         'Failed to fetch|error sending request|NewConnectionError|'
-        'Network is unreachable|Temporary failure',
+        'Network is unreachable|Temporary failure|No matching distribution',
         output,
     ):
         return (

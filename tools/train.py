@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.loss_scale = 'dynamic'
     if args.auto_scale_lr:
-        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+        if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             parser.error(
                 f'--auto-scale-lr: {args.config} has no '
                 'auto_scale_lr.base_batch_size; set the batch size that its '

@@ -143,7 +143,7 @@ def compose_scene(
     labels: np.ndarray,
     spec: SceneSpec,
 ) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
-    """Compose one scene; digits may touch but hardly overlap.
+    """Compose one scene; the boxes of its digits do not overlap.
 
     Args:
         rng: Source of everything random.
@@ -154,30 +154,28 @@ def compose_scene(
     Returns:
         The image ``(H, W, 3)`` of uint8 in BGR, and for each digit its label
         and its mask ``(H, W)`` of bool.
+
+    Raises:
+        ValueError: If the image has no room for ``min_digits``.
     """
     size = spec.image_size
     image = _background(rng, size)
     taken = np.zeros((size, size), bool)
     instances: list[tuple[int, np.ndarray]] = []
     wanted = int(rng.integers(spec.min_digits, spec.max_digits + 1))
-    for _ in range(wanted):
+    for _ in range(_PLACEMENT_TRIES * wanted):
+        if len(instances) == wanted:
+            break
         index = int(rng.integers(len(glyphs)))
         ink = _draw_glyph(rng, glyphs[index], spec)
         height, width = ink.shape
-        for _ in range(_PLACEMENT_TRIES):
-            top = int(rng.integers(0, size - height + 1))
-            left = int(rng.integers(0, size - width + 1))
-            window = np.s_[top : top + height, left : left + width]
-            if not taken[window].any():
-                break
-        else:
-            if len(instances) >= spec.min_digits:
-                continue
-            raise ValueError(
-                f'image_size={size} has no room for min_digits='
-                f'{spec.min_digits} of up to max_glyph={spec.max_glyph} '
-                'pixels; use a larger image_size or a smaller max_glyph'
-            )
+        if max(height, width) > size:
+            continue
+        top = int(rng.integers(0, size - height + 1))
+        left = int(rng.integers(0, size - width + 1))
+        window = np.s_[top : top + height, left : left + width]
+        if taken[window].any():
+            continue
         colour = _ink_colour(rng, image[window])
         alpha = ink[..., None]
         image[window] = image[window] * (1 - alpha) + colour * alpha
@@ -185,6 +183,12 @@ def compose_scene(
         mask[window] = ink > 0.5
         taken[window] = True
         instances.append((int(labels[index]), mask))
+    if len(instances) < spec.min_digits:
+        raise ValueError(
+            f'image_size={size} has no room for min_digits={spec.min_digits} '
+            f'of up to max_glyph={spec.max_glyph} pixels; use a larger '
+            'image_size or a smaller max_glyph'
+        )
     noise = rng.normal(0, 4, image.shape)
     return np.clip(image + noise, 0, 255).astype(np.uint8), instances
 
