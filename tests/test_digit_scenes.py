@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from mmkdna.datasets import digit_scenes, load_glyphs, write_scenes
+from mmkdna.datasets import digit_scenes
+from mmkdna.datasets.digit_scenes import load_glyphs, write_scenes
 
 SMALL = dict(num_train=6, num_val=4, image_size=96, max_glyph=40)
 

@@ -168,6 +168,24 @@ def test_one_conv_under_two_names_is_refused(build):
         build(3, families=[['stages.0.1', 'stages.0.1.conv.conv']])
 
 
+def test_one_conv_in_two_families_is_refused(build):
+    pairs = [['stages.0.0', 'stages.0.1'], ['stages.0.2', 'stages.0.1.conv']]
+    with pytest.raises(ValueError, match='listed twice'):
+        build(3, families=pairs)
+
+
+def test_listed_conv_with_spectral_norm_is_refused():
+    cfg = dict(type='KernelDNA', families=[['0', '1']])
+    model = nn.Sequential(
+        *(
+            ConvModule(16, 16, 3, conv_cfg=cfg, with_spectral_norm=i == 1)
+            for i in range(2)
+        )
+    )
+    with pytest.raises(ValueError, match=r'weight of 1 is parametrised'):
+        mmkdna.form_families(model)
+
+
 def test_listed_convs_of_unequal_shape_are_refused():
     cfg = dict(type='KernelDNA', families=[['0', '1']])
     model = nn.Sequential(

@@ -23,6 +23,7 @@ for name in ABSENT:
         pass
 
 import mmkdna.layers, mmkdna.families
+import mmkdna.cli, mmkdna.datasets  # training COCO needs no scikit-learn
 import mmkdna
 import torch
 from mmcv.cnn import ConvModule

@@ -5,8 +5,6 @@ from collections.abc import Iterator, Sequence
 
 from mmengine.config import Config
 
-from .digit_scenes import write_scenes
-
 _HOW_TO_GET = {
     'coco': 'COCO 2017 (https://cocodataset.org/#download): train2017.zip, '
     'val2017.zip and annotations_trainval2017.zip, unpacked into {}'
@@ -22,7 +20,7 @@ def prepare_data(cfg: Config, dataloaders: Sequence[str]) -> None:
 
     Args:
         cfg: A config; ``digit_scenes`` in it are the arguments of
-            :func:`write_scenes`.
+            :func:`~mmkdna.datasets.digit_scenes.write_scenes`.
         dataloaders: The keys of ``cfg`` that will be used, such as
             ``['train_dataloader']``.
 
@@ -31,6 +29,9 @@ def prepare_data(cfg: Config, dataloaders: Sequence[str]) -> None:
             message says which, how to get it, and what runs without.
     """
     if 'digit_scenes' in cfg:
+        # Needs scikit-learn and pycocotools, which other data do not.
+        from .digit_scenes import write_scenes
+
         write_scenes(**cfg.digit_scenes)
     for key in dataloaders:
         for where, dataset in _datasets(cfg.get(key), key):

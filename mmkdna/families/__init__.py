@@ -1,10 +1,11 @@
 """Families: which convs share a kernel, and the moment when they start to."""
 
 from ..layers import Policy
-from .grouping import Family, Member, conv_sites, group_families
+from .grouping import Family, Member, group_families
 from .hook import install
 from .linking import form_families, link, list_families
 from .report import Report, ReportRow, report
+from .sites import conv_sites
 
 install()
 

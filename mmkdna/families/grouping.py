@@ -8,16 +8,12 @@ from the end backwards. Or the names that ``families`` lists.
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
-from torch import nn
-
 from ..layers import KernelDNAConv2d, Policy
-
-Owner = tuple[nn.Module, Policy]
-"""A module and the policy of the ``conv_cfg`` that it got."""
+from .sites import ConvSite
 
 
 class Member(NamedTuple):
@@ -41,103 +37,6 @@ class Family:
     def __str__(self) -> str:
         children = ', '.join(name for name, _ in self.children)
         return f'{children} <- {self.parent.name}'
-
-
-@dataclass(frozen=True)
-class ConvSite:
-    """A conv that a KernelDNA ``conv_cfg`` built, and where it is.
-
-    Args:
-        name: Name in the model.
-        conv: Ours, or the plain conv that the rule can never share.
-        policy: What its ``conv_cfg`` says.
-        containers: The sequences around it, innermost first, as name and id.
-        owner: Name in the model of the module that got the ``conv_cfg``.
-    """
-
-    name: str
-    conv: nn.Conv2d | KernelDNAConv2d
-    policy: Policy
-    containers: tuple[tuple[str, int], ...]
-    owner: str
-
-    @property
-    def kind(self) -> tuple:
-        """Equal for convs that may share a kernel."""
-        return (
-            self.policy,
-            self.conv.in_channels,
-            self.conv.out_channels,
-            self.conv.kernel_size,
-            self.conv.groups,
-        )
-
-    @property
-    def channels(self) -> int:
-        """What ``min_channels`` is about."""
-        return self.policy.channels(self.conv)
-
-    @property
-    def is_linked(self) -> bool:
-        return getattr(self.conv, 'role', 'free') != 'free'
-
-    @property
-    def owns_no_weight(self) -> bool:
-        """Whether the weight is made of other tensors (spectral norm)."""
-        return 'weight' not in self.conv._parameters
-
-    def obstacles(self) -> list[str]:
-        """Why the rule leaves it out; empty if it is eligible."""
-        found = self.policy.obstacles(self.conv)
-        if self.owns_no_weight:
-            found.append('its weight is parametrised')
-        return found
-
-
-def conv_sites(
-    model: nn.Module, owners: Iterable[Owner] = ()
-) -> list[ConvSite]:
-    """Every conv that a KernelDNA ``conv_cfg`` built, in order of depth.
-
-    Args:
-        model: The module tree.
-        owners: Modules that got a ``conv_cfg``; a conv whose policy none of
-            them got belongs to the model itself.
-    """
-    policies = {id(module): policy for module, policy in owners}
-    sites: list[ConvSite] = []
-    seen: set[int] = set()
-
-    def visit(
-        module: nn.Module,
-        name: str,
-        containers: tuple[tuple[str, int], ...],
-        owned: Mapping[Policy, str],
-    ) -> None:
-        if id(module) in seen:
-            return
-        seen.add(id(module))
-        policy = getattr(module, 'policy', None)
-        if isinstance(policy, Policy) and isinstance(
-            module, (nn.Conv2d, KernelDNAConv2d)
-        ):
-            sites.append(
-                ConvSite(
-                    name, module, policy, containers, owned.get(policy, '')
-                )
-            )
-            return
-        if isinstance(module, (nn.Sequential, nn.ModuleList)):
-            containers = ((name, id(module)), *containers)
-        # The outermost module with this conv_cfg got it from the config, the
-        # ones below it got it passed on.
-        if id(module) in policies and policies[id(module)] not in owned:
-            owned = {**owned, policies[id(module)]: name}
-        for key, child in module.named_children():
-            visit(child, f'{name}.{key}' if name else key, containers, owned)
-
-    visit(model, '', (), {})
-    return sites
 
 
 def group_families(sites: Sequence[ConvSite]) -> list[Family]:
@@ -267,39 +166,44 @@ def _by_name(sites: Sequence[ConvSite]) -> list[Family]:
         if site.policy.families is not None:
             explicit.setdefault((site.owner, site.policy), []).append(site)
     return [
-        _family(_listed(names, owner, group))
+        _family(members)
         for (owner, policy), group in explicit.items()
         if not any(site.is_linked for site in group)
-        for names in policy.families or ()
+        for members in _listed(policy.families or (), owner, group)
     ]
 
 
 def _listed(
-    names: Sequence[str], owner: str, sites: Sequence[ConvSite]
-) -> list[ConvSite]:
-    """The sites of one family that ``families`` lists, checked."""
+    families: Sequence[Sequence[str]], owner: str, sites: Sequence[ConvSite]
+) -> list[list[ConvSite]]:
+    """The sites of the families that one ``conv_cfg`` lists, checked."""
     prefix = f'{owner}.' if owner else ''
     by_name = {site.name.removeprefix(prefix): site for site in sites}
-    members = [_resolve(name, by_name, owner) for name in names]
-    for name, site in zip(names, members, strict=True):
-        if site.owns_no_weight:
-            raise ValueError(
-                f'families: the weight of {prefix}{name} is parametrised, '
-                'expected a conv with a weight of its own; switch its '
-                'spectral norm off'
-            )
-        if site.kind != members[0].kind:
-            raise ValueError(
-                f'families: {prefix}{name} has {_shape(site)}, expected '
-                f'{_shape(members[0])} as {prefix}{names[0]}; only equal '
-                'shapes can share a kernel'
-            )
-        if members.count(site) > 1:
-            raise ValueError(
-                f'families: {prefix}{name} is listed twice, '
-                'expected each layer at most once'
-            )
-    return members
+    used: set[str] = set()
+    listed = []
+    for names in families:
+        members = [_resolve(name, by_name, owner) for name in names]
+        for name, site in zip(names, members, strict=True):
+            if site.name in used:
+                raise ValueError(
+                    f'families: {prefix}{name} is listed twice, expected '
+                    'each layer at most once'
+                )
+            used.add(site.name)
+            if site.owns_no_weight:
+                raise ValueError(
+                    f'families: the weight of {prefix}{name} is parametrised, '
+                    'expected a conv with a weight of its own; switch its '
+                    'spectral norm off'
+                )
+            if site.kind != members[0].kind:
+                raise ValueError(
+                    f'families: {prefix}{name} has {_shape(site)}, expected '
+                    f'{_shape(members[0])} as {prefix}{names[0]}; only equal '
+                    'shapes can share a kernel'
+                )
+        listed.append(members)
+    return listed
 
 
 def _resolve(

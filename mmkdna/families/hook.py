@@ -15,8 +15,8 @@ from mmengine.registry import MODELS, Registry
 from torch import nn
 
 from ..layers import Policy, kernel_dna_conv
-from .grouping import Owner
 from .linking import form_families
+from .sites import Owner
 
 _building = threading.local()
 """``modules``: what the outermost build under way has built so far."""

@@ -8,14 +8,8 @@ from mmengine.logging import print_log
 from torch import nn
 
 from ..layers import Adapter, KernelDNAConv2d
-from .grouping import (
-    Family,
-    Member,
-    Owner,
-    conv_sites,
-    group_families,
-    near_misses,
-)
+from .grouping import Family, Member, group_families, near_misses
+from .sites import Owner, conv_sites
 
 OUTSIDE = '(outside)'
 

@@ -63,7 +63,7 @@ class KernelDNAConv2d(nn.Module):
         self.adapter: Adapter | None = None
         self.weight: nn.Parameter = plain.weight  # type: ignore[assignment]
         self.bias: nn.Parameter | None = plain.bias  # type: ignore[assignment]
-        self.to_empty(device=torch.get_default_device())
+        self.to_empty(device=kwargs.get('device') or torch.empty(0).device)
         self.init_weights()
 
     @property
