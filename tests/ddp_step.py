@@ -46,7 +46,7 @@ def main() -> None:
     register_all_modules(init_default_scope=True)
 
     torch.manual_seed(0)  # the same weights in both processes
-    model = MODELS.build(dict(type='Net'))
+    model = MODELS.build(dict(type='Net')).train()  # norms in eval
     assert len(mmkdna.list_families(model)) > 3
     for name, parameter in model.named_parameters():
         if '.adapter.' in name:
@@ -62,7 +62,7 @@ def main() -> None:
     # Had the step left a parameter out, this would raise.
     wrapped(mine, mode='loss')['loss'].backward()
 
-    alone.train().forward(images)['loss'].backward()
+    alone.forward(images)['loss'].backward()
     for (name, ours), theirs in zip(
         model.named_parameters(), alone.parameters(), strict=True
     ):

@@ -13,9 +13,9 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
 DIGITS = ROOT / 'configs/digits/kdna_maskrcnn_r18.py'
-# A tenth of an epoch of the demo: 300 scenes, then 8 to score.
+# Some dozen steps of the demo, then 8 scenes to score.
 SHORT = [
-    'train_dataloader.dataset.indices=320',
+    'train_dataloader.dataset.indices=160',
     'val_dataloader.dataset.indices=8',
     'test_dataloader.dataset.indices=8',
     'train_cfg.max_epochs=1',

@@ -9,12 +9,9 @@ custom_imports = dict(imports=['mmkdna'])
 
 # tools/train.py and tools/test.py write these scenes, once.
 data_root = 'data/digits/'
-digit_scenes = dict(root=data_root, num_train=1200, num_val=100)
+digit_scenes = dict(root=data_root, num_train=1000, num_val=100)
 metainfo = dict(classes=tuple('0123456789'))
 
-roi_extractor = dict(
-    out_channels=64, finest_scale=28, roi_layer=dict(sampling_ratio=1)
-)
 model = dict(
     backbone=dict(
         depth=18,
@@ -35,9 +32,13 @@ model = dict(
         anchor_generator=dict(scales=[4], strides=[4, 8, 16, 32]),
     ),
     roi_head=dict(
-        bbox_roi_extractor=roi_extractor,
+        bbox_roi_extractor=dict(
+            out_channels=64, finest_scale=16, roi_layer=dict(sampling_ratio=1)
+        ),
         bbox_head=dict(in_channels=64, fc_out_channels=256, num_classes=10),
-        mask_roi_extractor=roi_extractor,
+        mask_roi_extractor=dict(
+            out_channels=64, finest_scale=28, roi_layer=dict(sampling_ratio=1)
+        ),
         mask_head=dict(
             num_convs=2, in_channels=64, conv_out_channels=64, num_classes=10
         ),
@@ -45,7 +46,7 @@ model = dict(
     train_cfg=dict(
         rpn=dict(sampler=dict(num=64)),
         rpn_proposal=dict(nms_pre=200, max_per_img=100),
-        rcnn=dict(sampler=dict(num=64)),
+        rcnn=dict(sampler=dict(num=32, pos_fraction=0.5)),
     ),
     test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=100)),
 )
@@ -71,7 +72,7 @@ test_pipeline = [
     ),
 ]
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=4,
     num_workers=0,
     persistent_workers=False,
     dataset=dict(
@@ -102,11 +103,11 @@ train_cfg = dict(max_epochs=5, val_interval=1)
 optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05, fused=True),
     clip_grad=dict(max_norm=10.0),
 )
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=60),
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
     dict(
         type='CosineAnnealingLR',
         T_max=5,

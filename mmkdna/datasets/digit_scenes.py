@@ -46,7 +46,7 @@ class SceneSpec:
         ValueError: If a count, a size or an order of bounds makes no scene.
     """
 
-    num_train: int = 1200
+    num_train: int = 1000
     num_val: int = 100
     image_size: int = 160
     min_digits: int = 2
