@@ -212,10 +212,23 @@ def compile_mmcv(pin: str, folder: Path) -> None:
             'install one (Debian and Ubuntu: apt-get install g++), or set '
             'MMKDNA_PYTHON to a Python that has mmcv.'
         )
+    if (
+        output_of(
+            'import torch; from torch.utils.cpp_extension import CUDA_HOME;'
+            'print(torch.cuda.is_available() and CUDA_HOME is None)'
+        )
+        == 'True'
+    ):
+        fail(
+            'there is a GPU but no CUDA toolkit (nvcc) to compile mmcv for '
+            'it; install the one of `nvidia-smi`, set MMKDNA_PYTHON to a '
+            'Python that has mmcv, or use the CPU: CUDA_VISIBLE_DEVICES= '
+            'make demo'
+        )
     say("compiling mmcv's ops (once a machine; 2 to 5 minutes on 2 cores)")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='build-', dir=folder) as work:
-        header = precompiled_header(Path(work))
+        header = precompiled_header(compiler, Path(work))
         flags = (
             f'{COMPILER_FLAGS} -include {header}' if header else COMPILER_FLAGS
         )
@@ -246,21 +259,22 @@ def compile_mmcv(pin: str, folder: Path) -> None:
             os.replace(wheel, folder / wheel.name)
 
 
-def precompiled_header(work: Path) -> Path | None:
+def precompiled_header(compiler: str, work: Path) -> Path | None:
     """torch's headers, parsed once instead of once a file.
 
-    It must be made with the flags that the build will use, so Python's own
-    are asked for; gcc ignores a header that does not fit.
+    gcc ignores a header made with other flags than the build's, so these are
+    asked for: torch's build of an extension gives setuptools' flags for C to
+    the C++ compiler, and adds its own.
     """
-    command = output_of(
+    flags = output_of(
         'from setuptools._distutils.ccompiler import new_compiler;'
         'from setuptools._distutils.sysconfig import customize_compiler;'
         'c = new_compiler(); customize_compiler(c);'
-        'print("\\n".join(c.compiler_so_cxx))',
+        'print("\\n".join(c.compiler_so[1:]))',
         CFLAGS=COMPILER_FLAGS,
     ).splitlines()
     version = subprocess.run(
-        [command[0], '--version'], capture_output=True, text=True, check=False
+        [compiler, '--version'], capture_output=True, text=True, check=False
     ).stdout
     if 'Free Software Foundation' not in version:
         return None
@@ -273,7 +287,8 @@ def precompiled_header(work: Path) -> Path | None:
     header.write_text('#include <torch/types.h>\n')
     run(
         [
-            *command,
+            compiler,
+            *flags,
             *TORCH_FLAGS,
             *(f'-I{path}' for path in includes),
             '-x',

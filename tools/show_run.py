@@ -68,13 +68,15 @@ def draw_scene(axes, title, boxes, masks, labels, scores, classes) -> None:
         text = classes[labels[i]]
         if scores is not None:
             text += f' {scores[i]:.2f}'
+        # Above the box, or inside where the picture ends.
+        y, side = (y1 - 1, 'bottom') if y1 > 10 else (y1 + 1, 'top')
         axes.text(
             x1,
-            y1 - 1,
+            y,
             text,
             fontsize=6,
             color='white',
-            va='bottom',
+            va=side,
             bbox=dict(facecolor=colour, edgecolor='none', pad=0.6),
         )
 
