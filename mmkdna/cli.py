@@ -93,7 +93,11 @@ def join_cpu_job(cfg: Config) -> None:
         torch.distributed.init_process_group('gloo')
         cfg.setdefault(
             'model_wrapper_cfg',
-            dict(type='MMDistributedDataParallel', broadcast_buffers=False),
+            dict(
+                type='MMDistributedDataParallel',
+                device_ids=None,
+                broadcast_buffers=False,
+            ),
         )
 
 

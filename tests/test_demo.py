@@ -104,5 +104,5 @@ def test_two_processes_train(trained):
         ],
         cwd,
     )
-    assert 'Epoch(train) [1][2/2]' in out
+    assert 'Epoch(train) [1][4/4]' in out
     assert all(value > 0 for value in losses(cwd / 'two'))
