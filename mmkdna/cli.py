@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
 
 
 def config_parser(description: str | None) -> argparse.ArgumentParser:
@@ -99,6 +101,13 @@ def join_cpu_job(cfg: Config) -> None:
                 broadcast_buffers=False,
             ),
         )
+
+
+def build_runner(cfg: Config) -> Runner:
+    """mmengine's runner, or the one that the config names."""
+    if 'runner_type' in cfg:
+        return RUNNERS.build(cfg)
+    return Runner.from_cfg(cfg)
 
 
 def exit_on_bad_input(main: Callable[[Sequence[str] | None], None]) -> None:

@@ -2,15 +2,7 @@
 # Test on several GPUs of one or more machines, by torchrun.
 # Usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS [options of tools/test.py]
 # Several machines: the same line on each, with NNODES, NODE_RANK (0, 1, ...),
-# MASTER_ADDR and PORT set.
+# MASTER_ADDR and PORT set. PYTHON is the Python to use (python).
 set -euo pipefail
 [ $# -ge 3 ] || { sed -n '2,5s/^# //p' "$0" >&2; exit 2; }
-config=$1 checkpoint=$2 gpus=$3
-shift 3
-root=$(cd "$(dirname "$0")/.." && pwd)
-export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
-exec "${PYTHON:-python}" -m torch.distributed.run \
-    --nnodes="${NNODES:-1}" --node-rank="${NODE_RANK:-0}" \
-    --master-addr="${MASTER_ADDR:-127.0.0.1}" \
-    --master-port="${PORT:-29500}" --nproc-per-node="$gpus" \
-    "$root/tools/test.py" "$config" "$checkpoint" --launcher pytorch "$@"
+exec "$(dirname "$0")/torchrun.sh" "$3" test.py "$1" "$2" "${@:4}"

@@ -8,11 +8,10 @@ import os.path as osp
 from collections.abc import Sequence
 
 from mmengine.evaluator import DumpResults
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
 
 from mmkdna.cli import (
     add_runner_arguments,
+    build_runner,
     config_parser,
     exit_on_bad_input,
     runner_config,
@@ -52,9 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             draw=True, test_out_dir=args.show_dir
         )
     prepare_data(cfg, ['test_dataloader'])
-    runner = (
-        RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    )
+    runner = build_runner(cfg)
     if args.out:
         runner.test_evaluator.metrics.append(dump_metric(cfg, args.out))
     runner.test()

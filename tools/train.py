@@ -5,11 +5,9 @@ Example: python tools/train.py configs/digits/kdna_maskrcnn_r18.py
 
 from collections.abc import Sequence
 
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
-
 from mmkdna.cli import (
     add_runner_arguments,
+    build_runner,
     config_parser,
     exit_on_bad_input,
     runner_config,
@@ -55,10 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg.load_from = None if args.resume == 'auto' else args.resume
 
     prepare_data(cfg, ['train_dataloader', 'val_dataloader'])
-    runner = (
-        RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    )
-    runner.train()
+    build_runner(cfg).train()
 
 
 if __name__ == '__main__':
