@@ -114,5 +114,5 @@ def _summary(model: nn.Module, families: list[Family]) -> str:
     return (
         f'KernelDNA: {len(families)} families, {len(children)} children; '
         f'{total:,} parameters instead of {total + saved:,} '
-        f'(-{saved / (total + saved):.1%})'
+        f'({-saved / (total + saved):+.1%})'
     )
