@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import perturb_adapters
 from mmcv.cnn import ConvModule, build_conv_layer
+from mmengine.model import BaseModule
 from torch import nn
 
 from mmkdna.layers import Adapter, KernelDNAConv2d, Policy
@@ -45,7 +46,7 @@ def by_the_formulas(child, x):
     x = x.detach().numpy()
     policy = child.policy
 
-    z = x.mean((2, 3)) @ state['adapter.routing.squeeze.weight'].T
+    z = x.mean((2, 3)) @ state['adapter.routing.squeeze'].T
     if policy.norm == 'LN':
         z = (z - z.mean(1, keepdims=True)) / np.sqrt(
             z.var(1, keepdims=True) + 1e-5
@@ -59,8 +60,8 @@ def by_the_formulas(child, x):
             z * state['adapter.routing.norm.weight']
             + state['adapter.routing.norm.bias']
         )
-    z = np.maximum(z, 0) @ state['adapter.routing.excite.weight'].T
-    gate = 1 / (1 + np.exp(-(z + state['adapter.routing.excite.bias'])))
+    z = np.maximum(z, 0) @ state['adapter.routing.excite'].T
+    gate = 1 / (1 + np.exp(-(z + state['adapter.routing.excite_bias'])))
     if policy.gate == 'identity':
         gate = 2 * gate
 
@@ -167,10 +168,22 @@ def test_kernel_starts_kaiming_normal_fan_out():
     assert not conv.bias.any()
 
 
+def test_init_cfg_of_a_model_leaves_the_gate_at_its_start():
+    """As MobileNetV3 has one for its Linear layers."""
+    parent, child = make_pair()
+    child.init_weights()
+    init_cfg = dict(type='Normal', layer=['Linear', 'Conv2d'], std=1.0)
+    net = BaseModule(init_cfg=init_cfg)
+    net.convs = nn.ModuleList([parent, child])
+    net.init_weights()
+    gate = child.adapter.routing(torch.randn(2, 8, 4, 4))
+    assert torch.equal(gate, torch.ones(2, 8, 1, 1))
+
+
 def test_sigmoid_gate_starts_away_from_zero_weights():
     _, child = make_pair(gate='sigmoid')
     child.init_weights()
-    assert child.adapter.routing.excite.weight.abs().min() > 0
+    assert child.adapter.routing.excite.abs().min() > 0
 
 
 def test_child_registers_no_tensor_of_its_parent():

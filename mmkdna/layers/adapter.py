@@ -4,7 +4,10 @@ Source: KernelDNA, arXiv 2503.23379, section 3: static modulation of the
 kernel and input-dependent channel routing, decoupled.
 """
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -67,27 +70,35 @@ class DynamicRouting(nn.Module):
                 f"conv's {channels} input channels"
             )
         self.identity_gate = gate == 'identity'
-        self.squeeze = nn.Linear(channels, squeezed, bias=False)
+        # Parameters, not nn.Linear: an init_cfg for the Linear layers of a
+        # model would move the gate from its start.
+        self.squeeze = nn.Parameter(torch.empty(squeezed, channels))
+        self.excite = nn.Parameter(torch.empty(channels, squeezed))
+        self.excite_bias = nn.Parameter(torch.empty(channels))
         self.norm = {
             'LN': nn.LayerNorm,
             'BN': nn.BatchNorm1d,
             None: nn.Identity,
         }[norm](squeezed)
-        self.excite = nn.Linear(squeezed, channels)
         self.init_weights()
 
     def init_weights(self) -> None:
-        for layer in (self.squeeze, self.norm, self.excite):
-            if not isinstance(layer, nn.Identity):
-                layer.reset_parameters()
+        """As nn.Linear; for the identity gate, the excite at zero."""
+        nn.init.kaiming_uniform_(self.squeeze, a=math.sqrt(5))
+        if not isinstance(self.norm, nn.Identity):
+            self.norm.reset_parameters()
         if self.identity_gate:
-            nn.init.zeros_(self.excite.weight)
-            nn.init.zeros_(self.excite.bias)
+            nn.init.zeros_(self.excite)
+            nn.init.zeros_(self.excite_bias)
+        else:
+            nn.init.kaiming_uniform_(self.excite, a=math.sqrt(5))
+            bound = self.excite.shape[1] ** -0.5
+            nn.init.uniform_(self.excite_bias, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
         """Gate ``(N, C_in, 1, 1)`` of an input ``(N, C_in, H, W)``."""
-        z = self.squeeze(x.mean((2, 3)))
-        gate = self.excite(self.norm(z).relu()).sigmoid()
+        z = self.norm(F.linear(x.mean((2, 3)), self.squeeze)).relu()
+        gate = F.linear(z, self.excite, self.excite_bias).sigmoid()
         if self.identity_gate:
             gate = 2 * gate
         return gate[..., None, None]
