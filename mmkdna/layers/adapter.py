@@ -1,6 +1,6 @@
 """The adapter that turns a parent's kernel into a child's.
 
-Source: KernelDNA, arXiv 2503.23379, section 3: static modulation of the
+Source: KernelDNA, arXiv 2503.23379, method section: static modulation of the
 kernel and input-dependent channel routing, decoupled.
 """
 

@@ -1,6 +1,6 @@
 """The convolution that a ``conv_cfg=dict(type='KernelDNA')`` builds.
 
-Source: KernelDNA, arXiv 2503.23379, section 3.
+Source: KernelDNA, arXiv 2503.23379, method section.
 """
 
 import inspect

@@ -1,0 +1,33 @@
+"""What the arguments of the backbones have in common."""
+
+from collections.abc import Collection
+from typing import Any
+
+
+def one_of(name: str, value: object, choices: Collection) -> None:
+    """Refuse a value that is none of the choices.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if value not in choices:
+        raise ValueError(
+            f'{name}={value!r}: expected one of '
+            + ', '.join(repr(choice) for choice in choices)
+        )
+
+
+def kernel_dna_cfg(conv_cfg: dict | None, **defaults: Any) -> dict:
+    """A ``conv_cfg`` of the type ``KernelDNA``, completed by defaults.
+
+    Raises:
+        ValueError: If ``conv_cfg`` is of another type.
+    """
+    conv_cfg = dict(conv_cfg or {})
+    kind = conv_cfg.setdefault('type', 'KernelDNA')
+    if kind != 'KernelDNA':
+        raise ValueError(
+            f"conv_cfg=dict(type={kind!r}): expected dict(type='KernelDNA', "
+            '...) or None; for another conv type use the plain backbone'
+        )
+    return {**defaults, **conv_cfg}

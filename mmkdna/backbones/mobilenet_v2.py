@@ -1,0 +1,70 @@
+"""The MobileNetV2 of the paper: KernelDNA in the pointwise convs."""
+
+from typing import Any
+
+from mmcv.cnn import ConvModule
+from mmengine.registry import MODELS
+from mmpretrain.models.backbones import MobileNetV2
+
+from ..layers import kernel_dna_conv
+from .arguments import kernel_dna_cfg, one_of
+
+WIDTHS = (1.0, 0.5)
+# Family size by the number of the stage, as the authors share.
+FAMILY_SIZES = {3: 2, 4: 3, 5: 2, 6: 2}
+
+
+@MODELS.register_module(force=True)
+class KDNAMobileNetV2(MobileNetV2):
+    """mmpretrain's MobileNetV2 with the paper's families.
+
+    In the four stages with 24, 32, 64 and 96 input channels (at width 1.0)
+    both pointwise convs of the last 2, 3, 2 and 2 blocks form a family each.
+    Their routing squeezes to a quarter of the block's input channels.
+
+    Source: KernelDNA, arXiv 2503.23379, and the authors' public code.
+
+    Args:
+        widen_factor: 1.0 or 0.5.
+        conv_cfg: Arguments of the type ``KernelDNA`` that differ from the
+            paper's arrangement; None for that arrangement.
+        **kwargs: As mmpretrain's ``MobileNetV2``.
+
+    Raises:
+        ValueError: If the width does not exist, or ``conv_cfg`` is of another
+            type.
+    """
+
+    def __init__(
+        self,
+        widen_factor: float = 1.0,
+        conv_cfg: dict | None = None,
+        **kwargs: Any,
+    ) -> None:
+        one_of('widen_factor', widen_factor, WIDTHS)
+        conv_cfg = kernel_dna_cfg(
+            conv_cfg, kernel_sizes=[1], min_channels=1, reduction=4
+        )
+        del conv_cfg['type']
+        super().__init__(widen_factor, **kwargs)
+        for number, size in FAMILY_SIZES.items():
+            arguments = {'family_size': size, **conv_cfg}
+            # The stride-1 blocks: the last ones of the stage.
+            for block in getattr(self, f'layer{number}')[-size:]:
+                _share_pointwise(block.conv[0], block.conv[-1], arguments)
+
+
+def _share_pointwise(
+    expand: ConvModule, project: ConvModule, arguments: dict
+) -> None:
+    """Make a block's pointwise convs KernelDNA's, squeezed alike."""
+    ratio = project.in_channels // project.out_channels
+    wider = {**arguments, 'reduction': arguments['reduction'] * ratio}
+    for module, chosen in ((expand, arguments), (project, wider)):
+        module.conv = kernel_dna_conv(
+            module.in_channels,
+            module.out_channels,
+            1,
+            bias=module.conv.bias is not None,
+            **chosen,
+        )

@@ -1,0 +1,49 @@
+"""The ResNet of the paper: KernelDNA in stages 3 and 4."""
+
+from typing import Any
+
+from mmengine.registry import MODELS
+from mmpretrain.models.backbones import ResNet
+from mmpretrain.models.backbones.resnet import BasicBlock, Bottleneck
+
+from .arguments import kernel_dna_cfg, one_of
+
+
+@MODELS.register_module(force=True)
+class KDNAResNet(ResNet):
+    """mmpretrain's ResNet with the paper's families.
+
+    The 3x3 convs of stages 3 and 4 that have stride 1 form families, children
+    before their parent. Depths 18 and 50 have the authors' blocks (three in
+    stages 3 and 4; seven in stage 3), so their counts of parameters are those
+    of the authors' code with ``norm='BN', gate='sigmoid'``; depths 34 and 101
+    are those of the plain ResNet with families of two.
+
+    Source: KernelDNA, arXiv 2503.23379, and the authors' public code.
+
+    Args:
+        depth: 18, 34, 50 or 101.
+        conv_cfg: Arguments of the type ``KernelDNA`` that differ from the
+            paper's arrangement; None for that arrangement.
+        **kwargs: As mmpretrain's ``ResNet``; ``deep_stem`` and ``avg_down``
+            make it the variants V1c and V1d.
+
+    Raises:
+        ValueError: If the depth does not exist, or ``conv_cfg`` is of another
+            type.
+    """
+
+    arch_settings = {
+        18: (BasicBlock, (2, 2, 3, 3)),
+        34: (BasicBlock, (3, 4, 6, 3)),
+        50: (Bottleneck, (3, 4, 7, 3)),
+        101: (Bottleneck, (3, 4, 23, 3)),
+    }
+
+    def __init__(
+        self, depth: int, conv_cfg: dict | None = None, **kwargs: Any
+    ) -> None:
+        one_of('depth', depth, self.arch_settings)
+        family_size = [3, 2] if depth == 18 else 2
+        conv_cfg = kernel_dna_cfg(conv_cfg, family_size=family_size)
+        super().__init__(depth, conv_cfg=conv_cfg, **kwargs)
