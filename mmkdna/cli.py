@@ -115,4 +115,7 @@ def exit_on_bad_input(main: Callable[[Sequence[str] | None], None]) -> None:
     try:
         main(None)
     except (FileNotFoundError, FileExistsError) as error:
+        # One of the system's own, from inside a run, keeps its traceback.
+        if error.errno is not None:
+            raise
         sys.exit(f'{osp.basename(sys.argv[0])}: {error}')

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from mmkdna.cli import exit_on_bad_input
+
 ROOT = Path(__file__).parent.parent
 DIGITS = str(ROOT / 'configs/digits/kdna_maskrcnn_r18.py')
 COCO = str(ROOT / 'configs/kdna_maskrcnn_r50.py')
@@ -67,6 +69,19 @@ def test_training_without_coco_says_what_to_do(tmp_path):
     assert 'train2017.zip' in done.stderr
     assert 'configs/digits/kdna_maskrcnn_r18.py' in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_bad_input_is_a_sentence():
+    def checked(argv):
+        raise FileNotFoundError('config x does not exist')
+
+    def from_inside_a_run(argv):
+        (ROOT / 'no such image.png').read_bytes()
+
+    with pytest.raises(SystemExit, match='config x does not exist'):
+        exit_on_bad_input(checked)
+    with pytest.raises(FileNotFoundError, match='no such image'):
+        exit_on_bad_input(from_inside_a_run)
 
 
 def test_missing_images_are_named_too(tool, tmp_path, monkeypatch):

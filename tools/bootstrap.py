@@ -334,6 +334,8 @@ def main() -> None:
         READY.write_text(fingerprint())
     except OSError as error:
         fail(explain(str(error)))
+    except KeyboardInterrupt:
+        fail('stopped; the same command goes on from here.')
     say('done')
 
 
