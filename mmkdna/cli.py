@@ -81,7 +81,6 @@ def runner_config(args: argparse.Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         name = osp.splitext(osp.basename(args.config))[0]
         cfg.work_dir = osp.join('work_dirs', name)
-    join_cpu_job(cfg)
     return cfg
 
 
@@ -105,6 +104,7 @@ def join_cpu_job(cfg: Config) -> None:
 
 def build_runner(cfg: Config) -> Runner:
     """mmengine's runner, or the one that the config names."""
+    join_cpu_job(cfg)
     if 'runner_type' in cfg:
         return RUNNERS.build(cfg)
     return Runner.from_cfg(cfg)

@@ -79,7 +79,7 @@ def test_equal_specs_give_equal_bytes_and_another_seed_others(
     )
 
 
-def test_scenes_are_written_once(scenes, monkeypatch):
+def test_scenes_are_written_once(scenes):
     before = {p: p.stat().st_mtime_ns for p in scenes.rglob('*')}
     write_scenes(scenes, **SMALL)
     assert {p: p.stat().st_mtime_ns for p in scenes.rglob('*')} == before

@@ -53,7 +53,7 @@ def test_convs_of_two_policies_or_shapes_do_not_mix():
     assert list(map(str, families)) == ['0 <- 3']
 
 
-def test_shared_module_counts_once(build):
+def test_shared_module_counts_once():
     cfg = dict(type='KernelDNA', min_channels=16)
     conv = build_conv_layer(cfg, 16, 16, 3)
     assert mmkdna.form_families(nn.Sequential(conv, conv)) == []
@@ -92,7 +92,7 @@ def test_adapter_takes_after_the_kernel_it_replaces():
         assert not parameter.requires_grad
 
 
-def test_spectral_norm_keeps_a_conv_out(log):
+def test_spectral_norm_keeps_a_conv_out():
     cfg = dict(type='KernelDNA', min_channels=16)
     model = nn.Sequential(
         *(

@@ -1,7 +1,7 @@
 """Score a checkpoint on the test set of a config.
 
 Example: python tools/test.py configs/digits/kdna_maskrcnn_r18.py \\
-    work_dirs/demo/epoch_6.pth --show-dir shown
+    work_dirs/demo/epoch_5.pth --show-dir shown
 """
 
 import os.path as osp

@@ -73,7 +73,7 @@ class Policy:
             ('gate', GATES),
         ):
             value = getattr(self, name)
-            if not any(value is c or value == c for c in choices):
+            if value not in choices:
                 raise _bad(
                     name,
                     value,
