@@ -95,10 +95,16 @@ def test_pins_of_the_requirements_are_found(bootstrap):
         bootstrap.pins('nothing-like-this')
 
 
+def test_environment_that_is_broken_is_a_sentence(bootstrap, monkeypatch):
+    monkeypatch.setattr(bootstrap, 'PYTHON', sys.executable)
+    assert bootstrap.output_of('print(1)') == '1'
+    with pytest.raises(SystemExit, match='failed .ModuleNotFoundError'):
+        bootstrap.output_of('import no_such_module')
+
+
 def test_progress_of_the_compiler_is_shown(bootstrap, capsys):
-    show = bootstrap.CompileProgress()
     for line in ('[1/78] c++ a.cpp', '  [40/78] c++', '[78/78] c++', 'x'):
-        show(line)
+        bootstrap.show_compiled(line)
     assert capsys.readouterr().out.splitlines() == [
         '[set-up] 40 of 78 files',
         '[set-up] 78 of 78 files',

@@ -176,13 +176,16 @@ def pins(*names: str) -> list[str]:
 
 def output_of(code: str, **env: str) -> str:
     """What a line of Python prints in the new environment."""
-    return subprocess.run(
+    done = subprocess.run(
         [PYTHON, '-c', code],
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
         env={**os.environ, **env},
-    ).stdout.strip()
+    )
+    if done.returncode:
+        fail(explain(done.stderr))
+    return done.stdout.strip()
 
 
 def mmcv_wheel() -> Path:
@@ -247,7 +250,7 @@ def compile_mmcv(pin: str, folder: Path) -> None:
                 work,
                 pin,
             ],
-            CompileProgress(),
+            show_compiled,
             {
                 'CFLAGS': flags,
                 'MMCV_WITH_OPS': '1',
@@ -301,17 +304,15 @@ def precompiled_header(compiler: str, work: Path) -> Path | None:
     return header
 
 
-class CompileProgress:
+def show_compiled(line: str) -> None:
     """Show ninja's `[12/78]`: in place on a terminal, else now and then."""
-
-    def __call__(self, line: str) -> None:
-        if match := re.match(r'\s*\[(\d+)/(\d+)\]', line):
-            done, total = map(int, match.groups())
-            if sys.stdout.isatty():
-                end = '\n' if done == total else ''
-                print(f'\r[set-up] {done} of {total}', end=end, flush=True)
-            elif done % 20 == 0 or done == total:
-                say(f'{done} of {total} files')
+    if match := re.match(r'\s*\[(\d+)/(\d+)\]', line):
+        done, total = map(int, match.groups())
+        if sys.stdout.isatty():
+            end = '\n' if done == total else ''
+            print(f'\r[set-up] {done} of {total}', end=end, flush=True)
+        elif done % 20 == 0 or done == total:
+            say(f'{done} of {total} files')
 
 
 def fingerprint() -> str:
