@@ -3,6 +3,8 @@
 import json
 import os
 import pickle
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -87,7 +89,8 @@ def test_training_resumes_where_it_stopped(trained):
     cwd, _ = trained
     train = [sys.executable, ROOT / 'tools/train.py', DIGITS]
     longer = [*SHORT, 'train_cfg.max_epochs=2', 'param_scheduler.1.end=2']
-    options = ['--work-dir', 'run', '--resume', '--cfg-options', *longer]
+    shutil.copytree(cwd / 'run', cwd / 'longer')  # it replaces checkpoints
+    options = ['--work-dir', 'longer', '--resume', '--cfg-options', *longer]
     out = run([*train, *options, 'train_dataloader.dataset.indices=32'], cwd)
     assert 'resumed epoch: 1, iter: 40' in out
     assert 'Epoch(train) [1]' not in out
@@ -105,4 +108,30 @@ def test_two_processes_train(trained):
         cwd,
     )
     assert 'Epoch(train) [1][4/4]' in out
-    assert all(value > 0 for value in losses(cwd / 'two'))
+    values = losses(cwd / 'two')
+    assert len(values) == 4
+    assert all(value > 0 for value in values)
+
+
+def test_two_processes_score_as_one_does(trained):
+    cwd, _ = trained
+    command = [ROOT / 'tools/dist_test.sh', DIGITS, 'run/epoch_1.pth']
+    scores = [
+        re.findall(
+            r'(?:bbox|segm)_mAP_copypaste: (.*)',
+            run(
+                [
+                    *command,
+                    n,
+                    '--work-dir',
+                    f'of_{n}',
+                    '--cfg-options',
+                    *SHORT,
+                ],
+                cwd,
+            ),
+        )
+        for n in (1, 2)
+    ]
+    assert len(scores[0]) == 2
+    assert scores[0] == scores[1]
