@@ -28,8 +28,7 @@ def make_pair(in_channels=8, out_channels=8, kernel_size=3, **kwargs):
     )
     adapter = Adapter(
         in_channels,
-        out_channels,
-        child.kernel_size,
+        child.kernel_shape,
         policy.reduction,
         policy.norm,
         policy.gate,
@@ -176,8 +175,8 @@ def test_init_cfg_of_a_model_leaves_the_gate_at_its_start():
     net = BaseModule(init_cfg=init_cfg)
     net.convs = nn.ModuleList([parent, child])
     net.init_weights()
-    gate = child.adapter.routing(torch.randn(2, 8, 4, 4))
-    assert torch.equal(gate, torch.ones(2, 8, 1, 1))
+    gate = child.adapter.routing(torch.randn(2, 8))
+    assert torch.equal(gate, torch.ones(2, 8))
 
 
 def test_sigmoid_gate_starts_away_from_zero_weights():

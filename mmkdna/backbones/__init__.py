@@ -1,6 +1,7 @@
 """The paper's backbones; ``custom_imports=['mmkdna.backbones']``."""
 
+from .convnext import KDNAConvNeXt
 from .mobilenet_v2 import KDNAMobileNetV2
 from .resnet import KDNAResNet
 
-__all__ = ['KDNAMobileNetV2', 'KDNAResNet']
+__all__ = ['KDNAConvNeXt', 'KDNAMobileNetV2', 'KDNAResNet']

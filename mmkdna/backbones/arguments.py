@@ -31,3 +31,13 @@ def kernel_dna_cfg(conv_cfg: dict | None, **defaults: Any) -> dict:
             '...) or None; for another conv type use the plain backbone'
         )
     return {**defaults, **conv_cfg}
+
+
+def expand_and_project(arguments: dict, ratio: int) -> tuple[dict, dict]:
+    """Arguments for the pointwise convs of an inverted bottleneck.
+
+    Both squeeze to the same width, that of the block's input channels over
+    the reduction; the project conv's input is ``ratio`` times as wide.
+    """
+    reduction = arguments.get('reduction', 4)
+    return arguments, {**arguments, 'reduction': reduction * ratio}

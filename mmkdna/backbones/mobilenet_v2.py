@@ -7,7 +7,7 @@ from mmengine.registry import MODELS
 from mmpretrain.models.backbones import MobileNetV2
 
 from ..layers import kernel_dna_conv
-from .arguments import kernel_dna_cfg, one_of
+from .arguments import expand_and_project, kernel_dna_cfg, one_of
 
 WIDTHS = (1.0, 0.5)
 # Family size by the number of the stage, as the authors share.
@@ -42,9 +42,7 @@ class KDNAMobileNetV2(MobileNetV2):
         **kwargs: Any,
     ) -> None:
         one_of('widen_factor', widen_factor, WIDTHS)
-        conv_cfg = kernel_dna_cfg(
-            conv_cfg, kernel_sizes=[1], min_channels=1, reduction=4
-        )
+        conv_cfg = kernel_dna_cfg(conv_cfg, kernel_sizes=[1], min_channels=1)
         del conv_cfg['type']
         super().__init__(widen_factor, **kwargs)
         for number, size in FAMILY_SIZES.items():
@@ -59,8 +57,9 @@ def _share_pointwise(
 ) -> None:
     """Make a block's pointwise convs KernelDNA's, squeezed alike."""
     ratio = project.in_channels // project.out_channels
-    wider = {**arguments, 'reduction': arguments['reduction'] * ratio}
-    for module, chosen in ((expand, arguments), (project, wider)):
+    for module, chosen in zip(
+        (expand, project), expand_and_project(arguments, ratio), strict=True
+    ):
         module.conv = kernel_dna_conv(
             module.in_channels,
             module.out_channels,

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
-from ..layers import KernelDNAConv2d, Policy
+from ..layers import KernelDNALayer, Policy
 from .sites import ConvSite
 
 
@@ -20,7 +20,7 @@ class Member(NamedTuple):
     """A conv of a family under its name in the model."""
 
     name: str
-    module: KernelDNAConv2d
+    module: KernelDNALayer
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def _family(members: Sequence[ConvSite]) -> Family:
     """Make the first or last one, as the policy says, the parent."""
     # What may be shared was built as ours, see kernel_dna_conv.
     as_members = [
-        Member(site.name, cast(KernelDNAConv2d, site.conv)) for site in members
+        Member(site.name, cast(KernelDNALayer, site.conv)) for site in members
     ]
     index = 0 if members[0].policy.parent == 'first' else -1
     parent = as_members.pop(index)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from mmengine.logging import print_log
 from torch import nn
 
-from ..layers import Adapter, KernelDNAConv2d
+from ..layers import Adapter, KernelDNALayer
 from .grouping import Family, Member, group_families, near_misses
 from .sites import Owner, conv_sites
 
@@ -26,8 +26,7 @@ def link(family: Family) -> None:
         policy = child.policy
         adapter = Adapter(
             child.in_channels,
-            child.out_channels,
-            child.kernel_size,
+            child.kernel_shape,
             policy.reduction,
             policy.norm,
             policy.gate,
@@ -85,9 +84,9 @@ def list_families(model: nn.Module) -> list[Family]:
     convs = {
         module: name
         for name, module in model.named_modules()
-        if isinstance(module, KernelDNAConv2d)
+        if isinstance(module, KernelDNALayer)
     }
-    children: dict[KernelDNAConv2d, list[Member]] = {}
+    children: dict[KernelDNALayer, list[Member]] = {}
     for conv, name in convs.items():
         if conv.parent is not None:
             children.setdefault(conv.parent, []).append(Member(name, conv))
@@ -99,7 +98,7 @@ def list_families(model: nn.Module) -> list[Family]:
     ]
 
 
-def saved_parameters(child: KernelDNAConv2d) -> int:
+def saved_parameters(child: KernelDNALayer) -> int:
     """How many parameters a child has less than its plain conv."""
     assert child.adapter is not None
     return math.prod(child.kernel_shape) - sum(

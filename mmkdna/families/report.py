@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ..layers import KernelDNAConv2d
+from ..layers import KernelDNALayer
 from .grouping import Family
 from .linking import list_families, saved_parameters
 
@@ -17,7 +17,7 @@ class ReportRow:
         name: Name in the model.
         role: ``'free'``, ``'parent'`` or ``'child'``.
         parent: Name of a child's parent, else None.
-        shape: ``(C_out, C_in / groups, kh, kw)``.
+        shape: ``(C_out, C_in / groups, kh, kw)`` or ``(C_out, C_in)``.
         parameters: Its own parameters, adapter and bias included.
         plain_parameters: Those of the plain conv in its place.
     """
@@ -25,7 +25,7 @@ class ReportRow:
     name: str
     role: str
     parent: str | None
-    shape: tuple[int, int, int, int]
+    shape: tuple[int, ...]
     parameters: int
     plain_parameters: int
 
@@ -57,7 +57,7 @@ def report(model: nn.Module) -> Report:
     }
     rows = []
     for name, conv in model.named_modules():
-        if isinstance(conv, KernelDNAConv2d):
+        if isinstance(conv, KernelDNALayer):
             own = sum(p.numel() for p in conv.parameters())
             saved = saved_parameters(conv) if conv in parents else 0
             rows.append(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ..layers import KernelDNAConv2d, Policy
+from ..layers import KernelDNALayer, Policy
 
 Owner = tuple[nn.Module, Policy]
 """A module and the policy of the ``conv_cfg`` that it got."""
@@ -24,7 +24,7 @@ class ConvSite:
     """
 
     name: str
-    conv: nn.Conv2d | KernelDNAConv2d
+    conv: nn.Conv2d | KernelDNALayer
     policy: Policy
     containers: tuple[tuple[str, int], ...]
     owner: str
@@ -34,6 +34,7 @@ class ConvSite:
         """Equal for convs that may share a kernel."""
         return (
             self.policy,
+            type(self.conv),
             self.conv.in_channels,
             self.conv.out_channels,
             self.conv.kernel_size,
@@ -87,7 +88,7 @@ def conv_sites(
         seen.add(id(module))
         policy = getattr(module, 'policy', None)
         if isinstance(policy, Policy) and isinstance(
-            module, (nn.Conv2d, KernelDNAConv2d)
+            module, (nn.Conv2d, KernelDNALayer)
         ):
             sites.append(
                 ConvSite(

@@ -5,6 +5,8 @@ kernel and input-dependent channel routing, decoupled.
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,18 +17,19 @@ class StaticModulation(nn.Module):
     """``W_c = W_p * (1 + s) * (1 + f)``, independent of the input.
 
     ``spatial`` s is ``(1, 1, kh, kw)`` and None for a 1 x 1 kernel,
-    ``filter`` f is ``(C_out, 1, 1, 1)``; both start at zero, so the child
-    starts as its parent.
+    ``filter`` f is ``(C_out, 1, 1, 1)``, ``(C_out, 1)`` for a linear layer;
+    both start at zero, so the child starts as its parent.
 
     Args:
-        out_channels: C_out.
-        kernel_size: ``(kh, kw)``.
+        kernel_shape: ``(C_out, C_in / groups, kh, kw)`` or ``(C_out, C_in)``.
     """
 
-    def __init__(self, out_channels: int, kernel_size: tuple[int, int]):
+    def __init__(self, kernel_shape: Sequence[int]):
         super().__init__()
-        self.filter = nn.Parameter(torch.zeros(out_channels, 1, 1, 1))
-        if max(kernel_size) > 1:
+        out_channels, _, *kernel_size = kernel_shape
+        ones = [1] * len(kernel_size)
+        self.filter = nn.Parameter(torch.zeros(out_channels, 1, *ones))
+        if max(kernel_size, default=1) > 1:
             self.spatial = nn.Parameter(torch.zeros(1, 1, *kernel_size))
         else:
             self.register_parameter('spatial', None)
@@ -36,12 +39,12 @@ class StaticModulation(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, kernel: Tensor) -> Tensor:
-        """Modulate a kernel ``(C_out, C_in / groups, kh, kw)``."""
+        """Modulate a kernel of the shape ``kernel_shape``."""
         factor = 1 + self.filter
         if self.spatial is not None:
             # The small factors first: the kernel is read and written once.
             factor = factor * (1 + self.spatial)
-        return kernel * factor
+        return scale(kernel, factor)
 
 
 class DynamicRouting(nn.Module):
@@ -96,12 +99,45 @@ class DynamicRouting(nn.Module):
             nn.init.uniform_(self.excite_bias, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Gate ``(N, C_in, 1, 1)`` of an input ``(N, C_in, H, W)``."""
-        z = self.norm(F.linear(x.mean((2, 3)), self.squeeze)).relu()
+        """Gate ``(N, C_in)`` of an input's mean over its pixels, the same."""
+        z = self.norm(F.linear(x, self.squeeze)).relu()
         gate = F.linear(z, self.excite, self.excite_bias).sigmoid()
-        if self.identity_gate:
-            gate = 2 * gate
-        return gate[..., None, None]
+        return 2 * gate if self.identity_gate else gate
+
+
+class _Scale(torch.autograd.Function):
+    """``x * factor``, whose backward makes one tensor of x's size, not two."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: Tensor) -> Tensor:
+        ctx.save_for_backward(x, factor)
+        return x * factor
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        x, factor = ctx.saved_tensors
+        product = grad * x
+        grad_factor = product.sum_to_size(factor.shape)
+        # The sum needs the product no longer, unless it is differentiated.
+        reused = None if torch.is_grad_enabled() else product
+        return torch.mul(grad, factor, out=reused), grad_factor
+
+
+def scale(x: Tensor, factor: Tensor) -> Tensor:
+    """``x * factor`` for a factor that broadcasts to the shape of x."""
+    return _Scale.apply(x, factor)
+
+
+def mean_over(x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """The mean over some axes, in the dtype of x.
+
+    The gradient of a sum is a view of its own; that of ``Tensor.mean`` is a
+    tensor of the size of x.
+    """
+    count = math.prod([x.shape[axis] for axis in axes])
+    # A sum in half precision could overflow.
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    return (x.sum(axes, dtype=dtype) / count).to(x.dtype)
 
 
 class Adapter(nn.Module):
@@ -109,22 +145,20 @@ class Adapter(nn.Module):
 
     Args:
         in_channels: C_in of the child.
-        out_channels: C_out of the child.
-        kernel_size: ``(kh, kw)``.
+        kernel_shape: As in :class:`StaticModulation`.
         reduction, norm, gate: As in :class:`DynamicRouting`.
     """
 
     def __init__(
         self,
         in_channels: int,
-        out_channels: int,
-        kernel_size: tuple[int, int],
+        kernel_shape: Sequence[int],
         reduction: int = 4,
         norm: str | None = 'LN',
         gate: str = 'identity',
     ):
         super().__init__()
-        self.static = StaticModulation(out_channels, kernel_size)
+        self.static = StaticModulation(kernel_shape)
         self.routing = DynamicRouting(in_channels, reduction, norm, gate)
 
     def init_weights(self) -> None:

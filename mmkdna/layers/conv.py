@@ -6,29 +6,25 @@ Source: KernelDNA, arXiv 2503.23379, method section.
 import inspect
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from mmengine.model import kaiming_init
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from .adapter import Adapter
+from .adapter import mean_over, scale
+from .base import KernelDNALayer
 from .policy import Policy, is_int
 
 _CONV2D = inspect.signature(nn.Conv2d)
 
 
-class KernelDNAConv2d(nn.Module):
+class KernelDNAConv2d(KernelDNALayer):
     """A 2-d convolution that is free, a parent or a child of a family.
 
-    Free and parent are ordinary convolutions that own a ``weight``. A child
-    has none: it computes ``conv2d(x * g(x), W_p * (1 + s) * (1 + f))`` with
-    its parent's kernel ``W_p`` and its own ``adapter`` and ``bias``. A new
-    conv is free; families are formed later, when the model is complete.
-
-    It is no :class:`torch.nn.Conv2d`, since code that finds one takes its
-    kernel for its own (``fuse_conv_bn`` would scale the kernel of a whole
-    family); it has the attributes that mmcv's ``ConvModule`` reads.
+    Free and parent are ordinary convolutions. A child computes
+    ``conv2d(x * g(x), W_p * (1 + s) * (1 + f))`` with its parent's kernel
+    ``W_p`` and its own ``adapter`` and ``bias``. It has the attributes that
+    mmcv's ``ConvModule`` reads.
 
     Args:
         *args, **kwargs: As :class:`torch.nn.Conv2d`.
@@ -42,11 +38,11 @@ class KernelDNAConv2d(nn.Module):
     def __init__(
         self, *args: Any, policy: Policy | None = None, **kwargs: Any
     ) -> None:
-        super().__init__()
         plain = _plain_conv(*args, **kwargs)
+        super().__init__(plain, policy, kwargs.get('device'))
         self.in_channels = plain.in_channels
         self.out_channels = plain.out_channels
-        self.kernel_size: tuple[int, int] = plain.kernel_size  # type: ignore[assignment]
+        self.kernel_size = plain.kernel_size  # type: ignore[assignment]
         self.stride = plain.stride
         self.padding = plain.padding
         self.dilation = plain.dilation
@@ -57,59 +53,17 @@ class KernelDNAConv2d(nn.Module):
         self.transposed = False
         self.output_padding = plain.output_padding
 
-        self.policy = Policy() if policy is None else policy
-        self.role = 'free'
-        self._parent: tuple[KernelDNAConv2d, ...] = ()
-        self.adapter: Adapter | None = None
-        self.weight: nn.Parameter = plain.weight  # type: ignore[assignment]
-        self.bias: nn.Parameter | None = plain.bias  # type: ignore[assignment]
-        self.to_empty(device=kwargs.get('device') or torch.empty(0).device)
-        self.init_weights()
-
-    @property
-    def kernel_shape(self) -> tuple[int, int, int, int]:
-        """``(C_out, C_in / groups, kh, kw)``, of a child as well."""
-        return (
-            self.out_channels,
-            self.in_channels // self.groups,
-            *self.kernel_size,
-        )
-
-    @property
-    def parent(self) -> 'KernelDNAConv2d | None':
-        """The conv whose kernel a child uses; None if this is no child."""
-        return self._parent[0] if self._parent else None
-
-    def become_parent(self) -> None:
-        self.role = 'parent'
-
-    def become_child(
-        self, parent: 'KernelDNAConv2d', adapter: Adapter
-    ) -> None:
-        """Give up the kernel for a parent's, seen through an adapter."""
-        self.role = 'child'
-        self.weight = None  # type: ignore[assignment]
-        # In a tuple, so that nn.Module does not register the parent here:
-        # its kernel would be in the state dict and the optimizer twice.
-        self._parent = (parent,)
-        self.adapter = adapter
-
     def init_weights(self) -> None:
         """As the plain ResNet: Kaiming normal, fan out; adapter at start."""
         if self.adapter is not None:
             self.adapter.init_weights()
         kaiming_init(self, mode='fan_out', nonlinearity='relu')
 
-    def kernel(self) -> Tensor:
-        """The kernel in use, ``(C_out, C_in / groups, kh, kw)``."""
-        if self.adapter is None:
-            return self.weight
-        return self.adapter.static(self._parent[0].weight)
-
     def forward(self, x: Tensor) -> Tensor:
         """Convolve ``(N, C_in, H, W)`` to ``(N, C_out, H', W')``."""
         if self.adapter is not None:
-            x = x * self.adapter.routing(x)
+            gate = self.adapter.routing(mean_over(x, (2, 3)))
+            x = scale(x, gate[..., None, None])
         padding = self.padding
         if self.padding_mode != 'zeros':
             x = F.pad(x, self._border, mode=self.padding_mode)

@@ -1,0 +1,81 @@
+"""What a layer needs to be a member of a family.
+
+Source: KernelDNA, arXiv 2503.23379, method section.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from .adapter import Adapter
+from .policy import Policy
+
+
+class KernelDNALayer(nn.Module):
+    """A layer that is free, a parent or a child of a family.
+
+    Free and parent own a ``weight``. A child has none: it derives its kernel
+    from its parent's, through an ``adapter`` of its own. A new layer is free;
+    families are formed later, when the model is complete.
+
+    It is no :class:`torch.nn.Conv2d` or :class:`torch.nn.Linear`, since code
+    that finds one takes its kernel for its own (``fuse_conv_bn`` would scale
+    the kernel of a whole family).
+
+    Args:
+        plain: The ordinary layer whose parameters this one has, on the meta
+            device.
+        policy: What the ``conv_cfg`` says; None for the defaults.
+        device: Where the parameters are; None for torch's default device.
+    """
+
+    in_channels: int
+    out_channels: int
+    kernel_size: tuple[int, int]
+    stride: tuple[int, ...]
+    groups: int
+
+    def __init__(
+        self,
+        plain: nn.Conv2d | nn.Linear,
+        policy: Policy | None,
+        device: torch.device | str | None,
+    ) -> None:
+        super().__init__()
+        self.policy = Policy() if policy is None else policy
+        self.role = 'free'
+        self._parent: tuple[KernelDNALayer, ...] = ()
+        self.adapter: Adapter | None = None
+        self.weight: nn.Parameter = plain.weight  # type: ignore[assignment]
+        self.bias: nn.Parameter | None = plain.bias  # type: ignore[assignment]
+        self.kernel_shape = tuple(plain.weight.shape)
+        """``(C_out, C_in / groups, kh, kw)`` or, of a linear layer,
+        ``(C_out, C_in)``; of a child as well."""
+        self.to_empty(device=device or torch.empty(0).device)
+        self.init_weights()
+
+    @property
+    def parent(self) -> 'KernelDNALayer | None':
+        """The layer whose kernel a child uses; None if this is no child."""
+        return self._parent[0] if self._parent else None
+
+    def become_parent(self) -> None:
+        self.role = 'parent'
+
+    def become_child(self, parent: 'KernelDNALayer', adapter: Adapter) -> None:
+        """Give up the kernel for a parent's, seen through an adapter."""
+        self.role = 'child'
+        self.weight = None  # type: ignore[assignment]
+        # In a tuple, so that nn.Module does not register the parent here:
+        # its kernel would be in the state dict and the optimizer twice.
+        self._parent = (parent,)
+        self.adapter = adapter
+
+    def init_weights(self) -> None:
+        """The kernel as in the plain network; the adapter at its start."""
+        raise NotImplementedError
+
+    def kernel(self) -> Tensor:
+        """The kernel in use, of the shape ``kernel_shape``."""
+        if self.adapter is None:
+            return self.weight
+        return self.adapter.static(self._parent[0].weight)
