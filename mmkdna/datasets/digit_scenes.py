@@ -1,4 +1,4 @@
-"""Scenes of handwritten digits, written as a COCO data set.
+"""Scenes of handwritten digits for detection, segmentation, classification.
 
 The glyphs are scikit-learn's ``load_digits`` (E. Alpaydin and C. Kaynak,
 *Optical Recognition of Handwritten Digits*, UCI Machine Learning Repository,
@@ -25,6 +25,7 @@ CLASSES = tuple('0123456789')
 SPLITS = ('train', 'val')
 _VAL_FRACTION = 0.2
 _PLACEMENT_TRIES = 30
+_CROP_MARGIN = 0.15
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,20 @@ def compose_scene(
     return np.clip(image + noise, 0, 255).astype(np.uint8), instances
 
 
+def _crop(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The square around a digit, with a margin where the image has one."""
+    rows, columns = np.nonzero(mask)
+    half = max(np.ptp(rows), np.ptp(columns)) * (0.5 + _CROP_MARGIN)
+    windows = [
+        slice(
+            max(0, int((axis.min() + axis.max() + 1) / 2 - half)),
+            int((axis.min() + axis.max() + 1) / 2 + half + 1),
+        )
+        for axis in (rows, columns)
+    ]
+    return image[windows[0], windows[1]]
+
+
 def _encode(mask: np.ndarray) -> dict:
     """A COCO annotation's geometry: RLE, box ``(x, y, w, h)``, area."""
     rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
@@ -208,6 +223,8 @@ def _write_split(root: Path, split: str, spec: SceneSpec) -> None:
     glyphs, labels = load_glyphs(split)
     for folder in ('images', 'labels'):
         (root / folder / split).mkdir(parents=True)
+    for name in CLASSES:
+        (root / 'crops' / split / name).mkdir(parents=True)
     images: list[dict] = []
     annotations: list[dict] = []
     for index in track(
@@ -217,8 +234,15 @@ def _write_split(root: Path, split: str, spec: SceneSpec) -> None:
         image, instances = compose_scene(rng, glyphs, labels, spec)
         name = f'{index:06d}.png'
         label_map = np.zeros(image.shape[:2], np.uint8)
-        for label, mask in instances:
+        pictures = {
+            root / 'images' / split / name: image,
+            root / 'labels' / split / name: label_map,
+        }
+        for number, (label, mask) in enumerate(instances):
             label_map[mask] = label + 1
+            crop = f'{index:06d}_{number}.png'
+            path = root / 'crops' / split / CLASSES[label] / crop
+            pictures[path] = _crop(image, mask)
             annotations.append(
                 dict(
                     id=len(annotations) + 1,
@@ -227,8 +251,7 @@ def _write_split(root: Path, split: str, spec: SceneSpec) -> None:
                     **_encode(mask),
                 )
             )
-        for folder, picture in (('images', image), ('labels', label_map)):
-            path = root / folder / split / name
+        for path, picture in pictures.items():
             if not cv2.imwrite(str(path), picture):
                 raise OSError(f'{path} could not be written')
         images.append(
@@ -262,6 +285,7 @@ def write_scenes(root: str | os.PathLike, **spec) -> Path:
         root/spec.json
         root/images/{train,val}/000000.png       scenes
         root/labels/{train,val}/000000.png       0 background, digit + 1
+        root/crops/{train,val}/0/000000_0.png    one digit each
         root/annotations/instances_{train,val}.json   COCO boxes and masks
 
     Args:
@@ -290,7 +314,7 @@ def write_scenes(root: str | os.PathLike, **spec) -> Path:
         beside.chmod(0o755)
         for split in SPLITS:
             _write_split(beside, split, wanted)
-        (beside / 'spec.json').write_text(json.dumps(asdict(wanted)))
+        (beside / 'spec.json').write_text(json.dumps(_described(wanted)))
         try:
             os.rename(beside, root)
         except OSError:
@@ -302,6 +326,11 @@ def write_scenes(root: str | os.PathLike, **spec) -> Path:
     return root
 
 
+def _described(spec: SceneSpec) -> dict:
+    """What ``spec.json`` says; the layout is that of the folders."""
+    return {**asdict(spec), 'layout': 2}
+
+
 def _holds(root: Path, spec: SceneSpec) -> bool:
     """Whether ``root`` holds the scenes of ``spec``."""
     if not root.exists() or root.is_dir() and not any(root.iterdir()):
@@ -310,9 +339,9 @@ def _holds(root: Path, spec: SceneSpec) -> bool:
         found = json.loads((root / 'spec.json').read_text())
     except (OSError, ValueError):
         found = None
-    if found == asdict(spec):
+    if found == _described(spec):
         return True
     raise FileExistsError(
         f'{root} exists and holds {found or "no digit scenes"}, expected '
-        f'{asdict(spec)}; move it away or choose another folder'
+        f'{_described(spec)}; move it away or choose another folder'
     )

@@ -1,13 +1,24 @@
-"""Whether the data of a config is there, before a runner is built."""
+"""Whether what a config needs is on disk, before a runner is built."""
 
+import os
 import os.path as osp
 from collections.abc import Iterator, Sequence
 
 from mmengine.config import Config
 
+from .whole import shortfall
+
 _HOW_TO_GET = {
     'coco': 'COCO 2017 (https://cocodataset.org/#download): train2017.zip, '
-    'val2017.zip and annotations_trainval2017.zip, unpacked into {}'
+    'val2017.zip and annotations_trainval2017.zip, unpacked into {}',
+    'ade': 'ADE20K scene parsing (http://sceneparsing.csail.mit.edu): '
+    'ADEChallengeData2016.zip, unpacked to {}',
+    'cityscapes': 'Cityscapes (https://www.cityscapes-dataset.com/downloads): '
+    'leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip, unpacked into '
+    '{}; then csCreateTrainIdLabelImgs of cityscapesScripts makes the '
+    'labelTrainIds',
+    'imagenet': 'ImageNet-1k (https://image-net.org/download.php), train and '
+    'val in a folder for each class, in {}',
 }
 _RUNS_WITHOUT = (
     'Runs without any download:\n'
@@ -25,8 +36,9 @@ def prepare_data(cfg: Config, dataloaders: Sequence[str]) -> None:
             ``['train_dataloader']``.
 
     Raises:
-        FileNotFoundError: If a file or folder of a dataset is missing. The
-            message says which, how to get it, and what runs without.
+        FileNotFoundError: If a file or folder of a dataset is missing, a
+            folder is empty or files in it are missing. The message says
+            which, how to get it, and what runs without.
     """
     if 'digit_scenes' in cfg:
         # Needs scikit-learn and pycocotools, which other data do not.
@@ -35,17 +47,46 @@ def prepare_data(cfg: Config, dataloaders: Sequence[str]) -> None:
         write_scenes(**cfg.digit_scenes)
     for key in dataloaders:
         for where, dataset in _datasets(cfg.get(key), key):
-            for setting, path in _paths(dataset):
-                if not osp.exists(path):
-                    raise FileNotFoundError(
-                        _message(path, f'{where}.{setting}', dataset)
+            paths = dict(_paths(dataset))
+            for setting, path in paths.items():
+                if problem := _unusable(path):
+                    raise _missing(
+                        f'{path} {problem} ({where}.{setting}).', key, dataset
                     )
+            if paths and (problem := shortfall(dataset)):
+                raise _missing(f'{problem} ({where}).', key, dataset)
+
+
+def check_pretrained(cfg: Config) -> None:
+    """Check that the weights a model starts from exist, where they are files.
+
+    Raises:
+        FileNotFoundError: If the checkpoint of an ``init_cfg`` is missing.
+    """
+    for setting, path in _checkpoints(cfg.model, 'model'):
+        if '://' not in path and not osp.isfile(path):
+            raise FileNotFoundError(
+                f'{path} is missing ({setting}): the weights that training '
+                'starts from. Its config says what writes it; another '
+                f'checkpoint: --cfg-options {setting}=FILE'
+            )
+
+
+def _checkpoints(node: object, where: str) -> Iterator[tuple[str, str]]:
+    if isinstance(node, dict):
+        if node.get('type') == 'Pretrained' and 'checkpoint' in node:
+            yield f'{where}.checkpoint', node['checkpoint']
+        for key, value in node.items():
+            yield from _checkpoints(value, f'{where}.{key}')
+    elif isinstance(node, (list, tuple)):
+        for i, item in enumerate(node):
+            yield from _checkpoints(item, f'{where}.{i}')
 
 
 def _datasets(node: object, where: str) -> Iterator[tuple[str, dict]]:
     """The innermost datasets under a dataloader, wrappers looked through."""
     if isinstance(node, dict):
-        if 'ann_file' in node or 'data_prefix' in node:
+        if {'ann_file', 'data_prefix', 'split'} & set(node):
             yield where, node
             return
         for key in ('dataset', 'datasets'):
@@ -64,23 +105,33 @@ def _paths(dataset: dict) -> Iterator[tuple[str, str]]:
     prefix = dataset.get('data_prefix')
     if isinstance(prefix, dict):
         named += [(f'data_prefix.{k}', v) for k, v in prefix.items()]
-    else:
+    elif prefix:
         named += [('data_prefix', prefix)]
+    else:
+        # mmpretrain's ImageNet names its folders by the split.
+        named += [('split', dataset.get('split'))]
     for setting, value in named:
         if isinstance(value, str) and value and '://' not in root + value:
             yield setting, osp.join(root, value)
 
 
-def _message(path: str, setting: str, dataset: dict) -> str:
-    root = dataset.get('data_root') or osp.dirname(path)
-    lines = [f'{path} is missing ({setting}).']
+def _unusable(path: str) -> str | None:
+    if not osp.exists(path):
+        return 'is missing'
+    if osp.isdir(path) and not any(os.scandir(path)):
+        return 'is empty'
+    return None
+
+
+def _missing(problem: str, key: str, dataset: dict) -> FileNotFoundError:
+    root = dataset.get('data_root') or ''
+    lines = [problem]
     for name, how in _HOW_TO_GET.items():
-        if name in root.lower():
+        if name in osp.normpath(root.lower()).split(os.sep):
             lines.append('How to get it: ' + how.format(root))
     lines += [
         'If you have it elsewhere: a link from there to '
-        f'{root}, or --cfg-options {setting.split(".")[0]}.dataset.data_root='
-        '/where/it/is',
+        f'{root}, or --cfg-options {key}.dataset.data_root=/where/it/is',
         _RUNS_WITHOUT,
     ]
-    return '\n'.join(lines)
+    return FileNotFoundError('\n'.join(lines))

@@ -1,0 +1,9 @@
+"""Mask R-CNN R-101-FPN on COCO, 1x, KernelDNA in backbone and neck."""
+
+_base_ = './plain/maskrcnn_r101.py'
+
+custom_imports = dict(imports=['mmkdna'])
+model = dict(
+    backbone=dict(conv_cfg=dict(type='KernelDNA')),
+    neck=dict(conv_cfg=dict(type='KernelDNA')),
+)

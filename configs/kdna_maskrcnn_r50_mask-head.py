@@ -1,0 +1,10 @@
+"""Mask R-CNN R-50-FPN on COCO, 1x, KernelDNA in the mask head as well."""
+
+_base_ = './plain/maskrcnn_r50.py'
+
+custom_imports = dict(imports=['mmkdna'])
+model = dict(
+    backbone=dict(conv_cfg=dict(type='KernelDNA')),
+    neck=dict(conv_cfg=dict(type='KernelDNA')),
+    roi_head=dict(mask_head=dict(conv_cfg=dict(type='KernelDNA'))),
+)

@@ -1,0 +1,9 @@
+"""UperNet R-50 on ADE20K, KernelDNA in backbone and head."""
+
+_base_ = './plain/upernet_r50.py'
+
+custom_imports = dict(imports=['mmkdna'])
+model = dict(
+    backbone=dict(conv_cfg=dict(type='KernelDNA')),
+    decode_head=dict(conv_cfg=dict(type='KernelDNA')),
+)

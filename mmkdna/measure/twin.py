@@ -1,0 +1,68 @@
+"""The plain twin of a config: the same everything without KernelDNA."""
+
+import copy
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
+
+LIBRARIES = {
+    'mmdet': 'MMDetection',
+    'mmseg': 'MMSegmentation',
+    'mmpretrain': 'MMPretrain',
+}
+_OURS = 'KDNA'
+
+
+def library(cfg: Config) -> str:
+    """The library that a config is for: its ``default_scope``.
+
+    Raises:
+        ValueError: If it is none of the three that mmkdna works with.
+    """
+    scope = cfg.get('default_scope')
+    if scope not in LIBRARIES:
+        raise ValueError(
+            f'{cfg.filename}: default_scope={scope!r}: expected one of '
+            + ', '.join(f'{key!r} ({name})' for key, name in LIBRARIES.items())
+        )
+    return scope
+
+
+def plain_twin(cfg: Config) -> Config:
+    """A copy of a config whose model is the ordinary one.
+
+    Each ``conv_cfg`` of the type ``KernelDNA`` is dropped, and each backbone
+    of :mod:`mmkdna.backbones` is the class of mmpretrain that it extends.
+    """
+    twin = copy.deepcopy(cfg)
+    twin.model = _plain(twin.model.to_dict())
+    return twin
+
+
+def _plain(node: Any) -> Any:
+    if isinstance(node, (list, tuple)):
+        return type(node)(_plain(item) for item in node)
+    if not isinstance(node, dict):
+        return node
+    node = {key: _plain(value) for key, value in node.items()}
+    conv_cfg = node.get('conv_cfg')
+    kind = str(node.get('type', ''))
+    if kind.startswith(_OURS):
+        node['type'] = 'mmpretrain.' + kind.removeprefix(_OURS)
+        node.pop('conv_cfg', None)
+    elif isinstance(conv_cfg, dict) and conv_cfg.get('type') == 'KernelDNA':
+        del node['conv_cfg']
+    return node
+
+
+def build_model(cfg: Config) -> nn.Module:
+    """The model of a config, able to run in one process on a CPU."""
+    init_default_scope(library(cfg))
+    model = copy.deepcopy(cfg.model)
+    # As mmengine's runner does.
+    if 'data_preprocessor' in cfg:
+        model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    return revert_sync_batchnorm(MODELS.build(model))

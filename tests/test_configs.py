@@ -1,0 +1,163 @@
+"""Every config builds, forms families, trains a step; so does its twin."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+import mmkdna
+from mmkdna.measure import (
+    build_model,
+    input_size,
+    library,
+    multiply_adds,
+    plain_twin,
+    synthetic_batch,
+)
+
+CONFIGS = Path(__file__).parent.parent / 'configs'
+KDNA = sorted(CONFIGS.rglob('kdna_*.py'))
+PLAIN = sorted(CONFIGS.rglob('plain/*.py'))
+# Where the config's families must be, besides the backbone.
+PARTS = {
+    'maskrcnn': ['neck'],
+    'maskrcnn_r50_mask-head': ['neck', 'roi_head.mask_head.convs'],
+    'retinanet': ['neck', 'bbox_head.cls_convs', 'bbox_head.reg_convs'],
+    'upernet': ['decode_head'],
+}
+NAMED = """
+    maskrcnn_r18 maskrcnn_r50 maskrcnn_r101 maskrcnn_convnext_t
+    maskrcnn_kdna-r50 retinanet_r18 retinanet_r50 retinanet_convnext_t
+    retinanet_kdna-r50 upernet_r18 upernet_r50 upernet_convnext_t
+    upernet_kdna-r50 r18_in1k r50_in1k mobilenetv2_in1k mobilenetv2_x0.5_in1k
+    convnext_t_in1k
+""".split()
+
+
+def name(path):
+    return str(path.relative_to(CONFIGS).with_suffix(''))
+
+
+def twin_of(path):
+    """The plain config that a KernelDNA config inherits from."""
+    tree = path.read_text().split("_base_ = '", 1)[1]
+    return (path.parent / tree.split("'", 1)[0]).resolve()
+
+
+def smaller(cfg):
+    """The same model with fewer proposals, so that a step is quick."""
+    cfg = copy.deepcopy(cfg)
+    if 'rpn_proposal' in (cfg.model.get('train_cfg') or {}):
+        cfg.model.train_cfg.rpn_proposal.update(nms_pre=50, max_per_img=20)
+    return cfg
+
+
+def test_the_configs_of_the_mission_are_there():
+    assert {f'kdna_{one}' for one in NAMED} <= {path.stem for path in KDNA}
+
+
+def test_every_plain_config_has_its_kernel_dna_config():
+    assert {twin_of(path) for path in KDNA} == {p.resolve() for p in PLAIN}
+
+
+@pytest.mark.parametrize('path', KDNA, ids=name)
+def test_config_forms_families_and_trains_a_step(path):
+    cfg = smaller(Config.fromfile(path))
+    size = (64, 64) if library(cfg) != 'mmpretrain' else (32, 32)
+    model = build_model(cfg)
+    found = [str(family) for family in mmkdna.list_families(model)]
+    parts = PARTS.get(path.stem[5:], PARTS.get(path.stem.split('_')[1], []))
+    for part in ['backbone', *parts]:
+        assert any(family.startswith(part) for family in found), part
+
+    batch = model.data_preprocessor(synthetic_batch(cfg, 2, size), True)
+    loss, logged = model.parse_losses(model(**batch, mode='loss'))
+    assert all(torch.isfinite(value).all() for value in logged.values())
+    loss.backward()
+    gradients = {
+        key: parameter.grad
+        for key, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+    assert [key for key, grad in gradients.items() if grad is None] == []
+    assert all(grad.isfinite().all() for grad in gradients.values())
+
+
+def comparable(cfg):
+    """What must be equal in twins: all but what makes one KernelDNA."""
+    settings = cfg.to_dict()
+    for key in ('custom_imports', 'checkpoint'):
+        settings.pop(key, None)
+
+    def walk(node):
+        if isinstance(node, (list, tuple)):
+            return [walk(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        node = {key: walk(value) for key, value in node.items()}
+        if 'type' in node:
+            node['type'] = str(node['type']).removeprefix('mmpretrain.')
+        return node
+
+    return walk(settings)
+
+
+@pytest.mark.parametrize('path', KDNA, ids=name)
+def test_twins_differ_only_in_what_makes_one_kernel_dna(path):
+    ours, plain = Config.fromfile(path), Config.fromfile(twin_of(path))
+    assert 'KernelDNA' not in plain.pretty_text
+    assert 'KDNA' not in plain.pretty_text
+    own_backbone = str(ours.model.backbone.type).startswith('KDNA')
+    ours, plain = comparable(plain_twin(ours)), comparable(plain)
+    if own_backbone:
+        # The paper's network starts from weights of its own.
+        for settings in (ours, plain):
+            settings['model']['backbone'].pop('init_cfg', None)
+    assert ours == plain
+
+
+def test_twin_of_the_papers_backbone_is_the_class_that_it_extends():
+    cfg = plain_twin(Config.fromfile(CONFIGS / 'kdna_r18_in1k.py'))
+    assert cfg.model.backbone.type == 'mmpretrain.ResNet'
+    assert mmkdna.list_families(build_model(cfg)) == []
+
+
+def test_input_sizes_are_those_of_the_test_pipelines():
+    sizes = {
+        'kdna_maskrcnn_r50': (800, 1344),
+        'kdna_upernet_r50_cityscapes': (512, 1024),
+        'kdna_r18_in1k': (224, 224),
+        'digits/kdna_r18': (48, 48),
+        'digits/kdna_retinanet_r18': (160, 160),
+    }
+    assert sizes == {
+        key: input_size(Config.fromfile(CONFIGS / f'{key}.py'))
+        for key in sizes
+    }
+
+
+def test_multiply_adds_of_resnet_18_are_the_published():
+    """1.82 G at 224 x 224 (torchvision's table of resnet18: 1.81 GFLOPS)."""
+    model = build_model(Config.fromfile(CONFIGS / 'plain/r18_in1k.py'))
+    assert multiply_adds(model, (224, 224)) == pytest.approx(1.814e9, rel=1e-3)
+
+
+def test_multiply_adds_count_every_proposal():
+    cfg = Config.fromfile(CONFIGS / 'digits/plain/maskrcnn_r18.py')
+    counts = []
+    for proposals in (100, 200):
+        cfg.model.test_cfg.rpn.max_per_img = proposals
+        counts.append(multiply_adds(build_model(cfg), (160, 160)))
+    box_head = 64 * 7 * 7 * 256 + 256 * 256 + 256 * (11 + 40)
+    assert counts[1] - counts[0] == 100 * box_head
+
+
+def test_config_of_another_library_is_named():
+    cfg = Config.fromfile(CONFIGS / 'kdna_r18_in1k.py')
+    cfg.default_scope = 'mmagic'
+    with pytest.raises(ValueError, match="default_scope='mmagic': expected"):
+        library(cfg)
+    init_default_scope('mmengine')
