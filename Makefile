@@ -2,10 +2,11 @@ PYTHON := $(or $(MMKDNA_PYTHON),.venv/bin/python)
 # So that a user's own MMKDNA_PYTHON needs no install of mmkdna.
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 
-.PHONY: help setup demo test test-slow lint pictures
+.PHONY: help setup demo digits test test-slow lint pictures
 
 help:
 	@echo "make demo       set up, train Mask R-CNN with KernelDNA on digits, show it"
+	@echo "make digits     train the digits configs and their plain twins, compare them"
 	@echo "make test       set up, run the tests"
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make lint       ruff and mypy"
@@ -18,6 +19,15 @@ setup:
 demo: setup
 	$(PYTHON) tools/train.py configs/digits/kdna_maskrcnn_r18.py --work-dir work_dirs/demo
 	$(PYTHON) tools/show_run.py work_dirs/demo
+
+# Interrupted, it goes on where it was.
+DIGITS := maskrcnn_r18 retinanet_r18 upernet_r18 r18
+digits: setup
+	set -e; for name in $(DIGITS); do \
+	  $(PYTHON) tools/train.py configs/digits/kdna_$$name.py --resume --work-dir work_dirs/digits/kdna_$$name; \
+	  $(PYTHON) tools/train.py configs/digits/plain/$$name.py --resume --work-dir work_dirs/digits/plain_$$name; \
+	done
+	$(PYTHON) tools/digits_table.py work_dirs/digits
 
 test: setup
 	$(PYTHON) -m pytest

@@ -12,14 +12,20 @@ from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from .errors import BadInput
 
-def config_parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser with the config and ``--cfg-options``."""
+
+def config_parser(
+    description: str | None, several: bool = False
+) -> argparse.ArgumentParser:
+    """A parser with the config, or ``several``, and ``--cfg-options``."""
     parser = argparse.ArgumentParser(
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        'config', nargs='+' if several else None, help='config file'
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -54,27 +60,39 @@ def add_runner_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_config(args: argparse.Namespace) -> Config:
-    """Read the config of a parser from above, its options merged.
+def load_config(path: str, options: dict | None = None) -> Config:
+    """Read a config, ``--cfg-options`` merged.
 
     Raises:
         FileNotFoundError: If there is no such file.
     """
-    if not osp.isfile(args.config):
+    if not osp.isfile(path):
         raise FileNotFoundError(
-            f'config {args.config} does not exist; configs/ holds those of '
-            'mmkdna'
+            f'config {path} does not exist; configs/ holds those of mmkdna'
         )
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = Config.fromfile(path)
+    if options is not None:
+        cfg.merge_from_dict(options)
     return cfg
+
+
+def check_checkpoint(path: str) -> None:
+    """Check that a checkpoint exists, where it is a file.
+
+    Raises:
+        FileNotFoundError: If it does not.
+    """
+    if '://' not in path and not osp.isfile(path):
+        raise FileNotFoundError(
+            f'checkpoint {path} does not exist; training writes them to its '
+            'work dir, whose last_checkpoint names the latest'
+        )
 
 
 def runner_config(args: argparse.Namespace) -> Config:
     """The config of a run, with work dir and launcher as the user said."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = load_config(args)
+    cfg = load_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
@@ -114,8 +132,8 @@ def exit_on_bad_input(main: Callable[[Sequence[str] | None], None]) -> None:
     """Run a tool; what the user got wrong is a sentence, not a traceback."""
     try:
         main(None)
-    except (FileNotFoundError, FileExistsError) as error:
+    except (BadInput, FileNotFoundError, FileExistsError) as error:
         # One of the system's own, from inside a run, keeps its traceback.
-        if error.errno is not None:
+        if getattr(error, 'errno', None) is not None:
             raise
         sys.exit(f'{osp.basename(sys.argv[0])}: {error}')

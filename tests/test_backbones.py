@@ -7,12 +7,12 @@ from mmdet.registry import MODELS as MMDET
 from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.registry import MODELS as MMPRETRAIN
 from mmseg.registry import MODELS as MMSEG
-from test_layers import by_the_formulas
+from test_layers import by_the_formulas, linear_by_the_formulas
 from torch import nn
 
 import mmkdna
 import mmkdna.backbones
-from mmkdna.layers import KernelDNAConv2d
+from mmkdna.layers import KernelDNALayer, KernelDNALinear
 
 AUTHORS = dict(type='KernelDNA', norm='BN', gate='sigmoid')
 
@@ -88,8 +88,10 @@ def test_mobilenet_shares_both_pointwise_convs_of_the_last_blocks():
         dict(type='KDNAResNet', depth=18),
         dict(type='KDNAResNet', depth=50, deep_stem=True, avg_down=True),
         dict(type='KDNAMobileNetV2', widen_factor=0.5),
+        dict(type='KDNAConvNeXt'),
+        dict(type='KDNAConvNeXt', linear_pw_conv=False),
     ],
-    ids=['R-18', 'R-50 V1d', 'MobileNetV2'],
+    ids=['R-18', 'R-50 V1d', 'MobileNetV2', 'ConvNeXt', 'ConvNeXt conv'],
 )
 def test_children_compute_the_formulas_inside(backbone):
     model = MODELS.build(backbone).double()
@@ -97,7 +99,7 @@ def test_children_compute_the_formulas_inside(backbone):
     perturb_adapters(model)
     seen = []
     for module in model.modules():
-        if isinstance(module, KernelDNAConv2d) and module.role == 'child':
+        if isinstance(module, KernelDNALayer) and module.role == 'child':
             module.register_forward_hook(lambda *args: seen.append(args))
     with torch.no_grad():
         model(torch.randn(1, 3, 32, 32, dtype=torch.float64))
@@ -105,9 +107,72 @@ def test_children_compute_the_formulas_inside(backbone):
         len(family.children) for family in mmkdna.list_families(model)
     )
     for child, (x,), out in seen[-2:]:
+        linear = isinstance(child, KernelDNALinear)
+        formulas = linear_by_the_formulas if linear else by_the_formulas
         torch.testing.assert_close(
-            out, torch.from_numpy(by_the_formulas(child, x)), rtol=1e-6, atol=0
+            out, torch.from_numpy(formulas(child, x)), rtol=1e-6, atol=1e-12
         )
+
+
+def test_convnext_shares_pointwise_layers_of_stages_3_and_4_by_three():
+    model = MODELS.build(dict(type='KDNAConvNeXt', arch='small'))
+    found = families(model)
+    assert len(found) == 2 * (27 // 3 + 3 // 3)
+    assert found[-1] == (
+        'stages.3.0.pointwise_conv2, stages.3.1.pointwise_conv2 <- '
+        'stages.3.2.pointwise_conv2'
+    )
+    assert not any(name.startswith(('stages.0', 'stages.1')) for name in found)
+    block = model.stages[2][0]
+    convs = block.pointwise_conv1, block.pointwise_conv2
+    assert [len(c.adapter.routing.squeeze) for c in convs] == [384 // 4] * 2
+
+
+@pytest.mark.parametrize('linear', [True, False])
+def test_convnext_keeps_mmpretrains_keys_for_what_is_not_shared(linear):
+    arguments = dict(arch='tiny', linear_pw_conv=linear)
+    ours = MODELS.build(dict(type='KDNAConvNeXt', **arguments))
+    plain = MMPRETRAIN.build(dict(type='ConvNeXt', **arguments)).state_dict()
+    children = {
+        child.name
+        for family in mmkdna.list_families(ours)
+        for child in family.children
+    }
+    shapes = {
+        key: value.shape
+        for key, value in ours.state_dict().items()
+        if '.adapter.' not in key
+    }
+    assert shapes == {
+        key: value.shape
+        for key, value in plain.items()
+        if key not in {f'{name}.weight' for name in children}
+    }
+
+
+def test_convnext_of_linear_layers_is_that_of_convs():
+    linear, conv = (
+        MODELS.build(dict(type='KDNAConvNeXt', linear_pw_conv=choice))
+        for choice in (True, False)
+    )
+    perturb_adapters(linear)
+    state = {
+        key: linear.state_dict()[key].reshape(value.shape)
+        for key, value in conv.state_dict().items()
+    }
+    conv.load_state_dict(state)
+    x = torch.randn(2, 3, 64, 64)
+    linear.eval()
+    conv.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(linear(x), conv(x), rtol=1e-4, atol=1e-5)
+
+
+def test_frozen_stages_of_convnext_stay_frozen():
+    model = MODELS.build(dict(type='KDNAConvNeXt', frozen_stages=3))
+    stages = model.stages
+    assert not any(p.requires_grad for p in stages[2].parameters())
+    assert all(p.requires_grad for p in stages[3].parameters())
 
 
 @pytest.mark.parametrize(
@@ -116,7 +181,7 @@ def test_children_compute_the_formulas_inside(backbone):
 )
 def test_every_scope_builds_them(registry, scope):
     init_default_scope(scope)
-    for name in ('KDNAResNet', 'KDNAMobileNetV2'):
+    for name in ('KDNAResNet', 'KDNAMobileNetV2', 'KDNAConvNeXt'):
         depth = dict(depth=18) if name == 'KDNAResNet' else {}
         assert families(registry.build(dict(type=name, **depth)))
 
@@ -126,6 +191,12 @@ def test_every_scope_builds_them(registry, scope):
     [
         (dict(type='KDNAResNet', depth=19), 'depth=19: expected one of 18'),
         (dict(type='KDNAMobileNetV2', widen_factor=2.0), 'widen_factor=2.0'),
+        (dict(type='KDNAConvNeXt', arch='huge'), "arch='huge': expected one"),
+        (dict(type='KDNAConvNeXt', arch=['tiny']), 'arch='),
+        (
+            dict(type='KDNAConvNeXt', conv_cfg=dict(type='Conv2d')),
+            "type='Conv2d'",
+        ),
         (
             dict(type='KDNAResNet', depth=18, conv_cfg=dict(type='DCNv2')),
             "type='DCNv2'",

@@ -28,13 +28,26 @@ PARTS = {
     'retinanet': ['neck', 'bbox_head.cls_convs', 'bbox_head.reg_convs'],
     'upernet': ['decode_head'],
 }
-NAMED = """
-    maskrcnn_r18 maskrcnn_r50 maskrcnn_r101 maskrcnn_convnext_t
-    maskrcnn_kdna-r50 retinanet_r18 retinanet_r50 retinanet_convnext_t
-    retinanet_kdna-r50 upernet_r18 upernet_r50 upernet_convnext_t
-    upernet_kdna-r50 r18_in1k r50_in1k mobilenetv2_in1k mobilenetv2_x0.5_in1k
-    convnext_t_in1k
-""".split()
+NAMED = [
+    'maskrcnn_r18',
+    'maskrcnn_r50',
+    'maskrcnn_r101',
+    'maskrcnn_convnext_t',
+    'maskrcnn_kdna-r50',
+    'retinanet_r18',
+    'retinanet_r50',
+    'retinanet_convnext_t',
+    'retinanet_kdna-r50',
+    'upernet_r18',
+    'upernet_r50',
+    'upernet_convnext_t',
+    'upernet_kdna-r50',
+    'r18_in1k',
+    'r50_in1k',
+    'mobilenetv2_in1k',
+    'mobilenetv2_x0.5_in1k',
+    'convnext_t_in1k',
+]
 
 
 def name(path):

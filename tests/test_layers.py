@@ -11,7 +11,8 @@ from mmcv.cnn import ConvModule, build_conv_layer
 from mmengine.model import BaseModule
 from torch import nn
 
-from mmkdna.layers import Adapter, KernelDNAConv2d, Policy
+from mmkdna.layers import Adapter, KernelDNAConv2d, KernelDNALinear, Policy
+from mmkdna.layers.adapter import mean_over, scale
 
 
 def make_pair(in_channels=8, out_channels=8, kernel_size=3, **kwargs):
@@ -39,13 +40,12 @@ def make_pair(in_channels=8, out_channels=8, kernel_size=3, **kwargs):
     return parent, child
 
 
-def by_the_formulas(child, x):
-    """A child's output in numpy, from DESIGN's formulas and nothing else."""
+def gate_and_kernel(child, mean):
+    """In numpy, from DESIGN's formulas; mean is the pooled input (N, C)."""
     state = {k: v.detach().numpy() for k, v in child.state_dict().items()}
-    x = x.detach().numpy()
     policy = child.policy
 
-    z = x.mean((2, 3)) @ state['adapter.routing.squeeze'].T
+    z = mean @ state['adapter.routing.squeeze'].T
     if policy.norm == 'LN':
         z = (z - z.mean(1, keepdims=True)) / np.sqrt(
             z.var(1, keepdims=True) + 1e-5
@@ -68,6 +68,21 @@ def by_the_formulas(child, x):
     kernel = kernel * (1 + state['adapter.static.filter'])
     if 'adapter.static.spatial' in state:
         kernel = kernel * (1 + state['adapter.static.spatial'])
+    return gate, kernel
+
+
+def linear_by_the_formulas(child, x):
+    """The output of a linear child for (N, H, W, C_in), in numpy."""
+    x = x.detach().numpy()
+    gate, kernel = gate_and_kernel(child, x.mean((1, 2)))
+    out = (x * gate[:, None, None]) @ kernel.T
+    return out if child.bias is None else out + child.bias.detach().numpy()
+
+
+def by_the_formulas(child, x):
+    """A child's output in numpy, from DESIGN's formulas and nothing else."""
+    x = x.detach().numpy()
+    gate, kernel = gate_and_kernel(child, x.mean((2, 3)))
 
     x = x * gate[:, :, None, None]
     ph, pw = child.padding
@@ -95,7 +110,7 @@ def by_the_formulas(child, x):
                 ]
                 out[:, o, i, j] = (window * kernel[o]).sum((1, 2, 3))
     if child.bias is not None:
-        out += state['bias'][:, None, None]
+        out += child.bias.detach().numpy()[:, None, None]
     return out
 
 
@@ -273,3 +288,59 @@ def test_convolution_that_cannot_be_is_refused_when_built(wrong, named):
         build_conv_layer(
             dict(type='KernelDNA', min_channels=1), **{**arguments, **wrong}
         )
+
+
+def make_linear_pair(**kwargs):
+    policy = Policy(min_channels=1, reduction=2, **kwargs)
+    parent, child = (KernelDNALinear(8, 12, policy=policy) for _ in range(2))
+    adapter = Adapter(8, child.kernel_shape, 2, policy.norm, policy.gate)
+    parent.become_parent()
+    child.become_child(parent, adapter)
+    return parent, child
+
+
+@pytest.mark.parametrize(
+    'kwargs', [{}, dict(norm='BN', gate='sigmoid'), dict(norm=None)]
+)
+def test_linear_child_computes_the_formulas(kwargs):
+    _, child = make_linear_pair(**kwargs)
+    child.double().eval()
+    child.parent.double()
+    perturb_adapters(child, 0.5)
+    x = torch.randn(2, 5, 4, 8, dtype=torch.float64)
+    expected = linear_by_the_formulas(child, x)
+    torch.testing.assert_close(child(x), torch.from_numpy(expected))
+
+
+def test_linear_child_starts_as_a_linear_layer_with_its_parents_kernel():
+    parent, child = make_linear_pair()
+    x = torch.randn(2, 5, 8)
+    expected = nn.functional.linear(x, parent.weight, child.bias)
+    assert torch.equal(child(x), expected)
+    assert child(x[:, 0]).shape == (2, 12)
+
+
+def test_linear_pair_survives_a_copy():
+    pair = nn.ModuleList(make_linear_pair())
+    copied = copy.deepcopy(pair)
+    assert copied[1].parent is copied[0]
+    assert sorted(copied.state_dict()) == sorted(pair.state_dict())
+    assert not any('1.weight' == key for key in copied.state_dict())
+
+
+def test_scale_has_the_gradients_of_a_product():
+    x = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
+    factor = torch.randn(2, 1, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(scale, (x, factor))
+    assert torch.autograd.gradgradcheck(scale, (x, factor))
+
+
+def test_mean_in_half_precision_does_not_overflow():
+    x = torch.full((1, 2, 300, 300), 10.0, dtype=torch.float16)
+    assert torch.equal(mean_over(x, (2, 3)), torch.full((1, 2), 10.0).half())
+
+
+def test_child_compiles_in_one_graph():
+    _, child = make_pair(padding=1)
+    explained = torch._dynamo.explain(child)(torch.randn(2, 8, 4, 4))
+    assert explained.graph_break_count == 0

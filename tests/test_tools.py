@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from mmkdna.cli import exit_on_bad_input
+from mmkdna.errors import BadInput
 
 ROOT = Path(__file__).parent.parent
 DIGITS = str(ROOT / 'configs/digits/kdna_maskrcnn_r18.py')
@@ -165,3 +168,72 @@ def test_slurm_script_asks_for_the_gpus_and_passes_options_on(tmp_path):
         *(str(ROOT / 'tools/train.py'), 'c.py', '--work-dir', 'run'),
         *('--launcher', 'slurm', '--resume', '--cfg-options', 'a=1'),
     ]
+
+
+def test_costs_of_a_config_and_its_twin_are_a_row(tool, capsys):
+    small = ['--size', '32', '32', '--markdown']
+    tool('get_flops').main([str(ROOT / 'configs/digits/kdna_r18.py'), *small])
+    (row,) = [s for s in capsys.readouterr().out.splitlines() if '%' in s]
+    cells = [cell.strip() for cell in row.strip('| ').split('|')]
+    assert cells[1] == '32x32'
+    assert float(cells[2]) < float(cells[3])
+
+
+def test_steps_are_timed_in_turns(tool, capsys):
+    tool('benchmark').main(
+        [
+            str(ROOT / 'configs/digits/kdna_r18.py'),
+            *('--size', '32', '32', '--rounds', '2', '--device', 'cpu'),
+        ]
+    )
+    out = capsys.readouterr().out
+    assert '2 rounds on cpu, 2 images a step' in ' '.join(out.split())
+
+
+@pytest.mark.parametrize(
+    ('names', 'message'),
+    [
+        (['nothing.png'], 'nothing.png does not exist'),
+        (['no_image.png'], 'no_image.png: expected an image'),
+        (['a/0.png', 'b/0.png'], '2 images are named 0'),
+    ],
+)
+def test_infer_names_images_that_it_cannot_draw(
+    tool, tmp_path, monkeypatch, names, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'no_image.png').write_text('text')
+    for folder in 'ab':
+        (tmp_path / folder).mkdir()
+        cv2.imwrite(f'{folder}/0.png', np.zeros((4, 4, 3), np.uint8))
+    (tmp_path / 'epoch_1.pth').touch()
+    with pytest.raises((BadInput, FileNotFoundError), match=message):
+        tool('infer').main([DIGITS, 'epoch_1.pth', *names])
+    assert not (tmp_path / 'outputs').exists()
+
+
+@pytest.mark.parametrize('name', ['infer', 'get_flops', 'benchmark'])
+def test_config_of_no_known_library_is_named(tool, tmp_path, name):
+    config = tmp_path / 'other.py'
+    config.write_text("default_scope = 'mmagic'\nmodel = dict(type='X')\n")
+    rest = ['x.pth', 'x.png'] if name == 'infer' else []
+    with pytest.raises(BadInput, match=r"other\.py: default_scope='mmagic'"):
+        tool(name).main([str(config), *rest])
+
+
+def test_run_of_a_segmentor_is_not_drawn_as_detections(
+    tool, tmp_path, monkeypatch
+):
+    config = ROOT / 'configs/digits/kdna_upernet_r18.py'
+    show = tool('show_run')
+    monkeypatch.setattr(show, 'find_run', lambda _: (config, 'x.pth', []))
+    with pytest.raises(BadInput, match='config of mmseg, expected one of mm'):
+        show.main([str(tmp_path)])
+
+
+def test_digits_runs_must_be_there(tool, tmp_path):
+    with pytest.raises(FileNotFoundError, match='make digits'):
+        tool('digits_table').main([str(tmp_path)])
+    (tmp_path / 'plain_r18').mkdir()
+    with pytest.raises(FileNotFoundError, match='kdna_r18 holds no finished'):
+        tool('digits_table').main([str(tmp_path)])

@@ -5,13 +5,13 @@ Example: python tools/report.py configs/kdna_maskrcnn_r50.py
 
 from collections.abc import Sequence
 
-from mmengine.registry import MODELS, init_default_scope
 from rich.console import Console
 from rich.table import Table
 
 import mmkdna
 from mmkdna.cli import config_parser, exit_on_bad_input, load_config
 from mmkdna.families import Report
+from mmkdna.measure import build_model
 
 
 def report_table(report: Report) -> Table:
@@ -48,9 +48,7 @@ def report_table(report: Report) -> Table:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = config_parser(__doc__).parse_args(argv)
-    cfg = load_config(args)
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
-    model = MODELS.build(cfg.model)
+    model = build_model(load_config(args.config, args.cfg_options))
     Console().print(report_table(mmkdna.report(model)))
 
 

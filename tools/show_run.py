@@ -26,6 +26,8 @@ from rich.table import Table
 
 from mmkdna.cli import exit_on_bad_input
 from mmkdna.datasets import prepare_data
+from mmkdna.errors import BadInput
+from mmkdna.measure import library
 
 SCORES = {
     'coco/bbox_mAP': 'box AP',
@@ -191,6 +193,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     config, checkpoint, scalars = find_run(args.work_dir)
     cfg = Config.fromfile(config)
+    if library(cfg) != 'mmdet':
+        raise BadInput(
+            f'{config} is a config of {library(cfg)}, expected one of mmdet: '
+            'this draws boxes and masks; use tools/infer.py'
+        )
     prepare_data(cfg, ['val_dataloader'])
     sheet, plot = (
         args.work_dir / name for name in ('predictions.png', 'curves.png')

@@ -4,7 +4,6 @@ Example: python tools/test.py configs/digits/kdna_maskrcnn_r18.py \\
     work_dirs/demo/epoch_5.pth --show-dir shown
 """
 
-import os.path as osp
 from collections.abc import Sequence
 
 from mmengine.evaluator import DumpResults
@@ -12,6 +11,7 @@ from mmengine.evaluator import DumpResults
 from mmkdna.cli import (
     add_runner_arguments,
     build_runner,
+    check_checkpoint,
     config_parser,
     exit_on_bad_input,
     runner_config,
@@ -33,11 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         parser.error(f'--out {args.out}: expected a name that ends in .pkl')
-    if '://' not in args.checkpoint and not osp.isfile(args.checkpoint):
-        raise FileNotFoundError(
-            f'checkpoint {args.checkpoint} does not exist; training writes '
-            'them to its work dir, whose last_checkpoint names the latest'
-        )
+    check_checkpoint(args.checkpoint)
 
     cfg = runner_config(args)
     cfg.load_from = args.checkpoint

@@ -12,7 +12,7 @@ from mmkdna.cli import (
     exit_on_bad_input,
     runner_config,
 )
-from mmkdna.datasets import prepare_data
+from mmkdna.datasets import check_pretrained, prepare_data
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -53,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg.load_from = None if args.resume == 'auto' else args.resume
 
     prepare_data(cfg, ['train_dataloader', 'val_dataloader'])
+    check_pretrained(cfg)
     build_runner(cfg).train()
 
 

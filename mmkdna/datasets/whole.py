@@ -91,11 +91,12 @@ def _suffixes(dataset: dict) -> tuple[str, str]:
     from mmseg.registry import DATASETS
 
     defaults = inspect.signature(DATASETS.get(_kind(dataset))).parameters
-    image, label = (
-        dataset.get(key) or getattr(defaults.get(key), 'default', other)
-        for key, other in (('img_suffix', '.jpg'), ('seg_map_suffix', '.png'))
-    )
-    return image, label
+
+    def ending(key: str, otherwise: str) -> str:
+        default = getattr(defaults.get(key), 'default', otherwise)
+        return str(dataset.get(key) or default)
+
+    return ending('img_suffix', '.jpg'), ending('seg_map_suffix', '.png')
 
 
 def _counted(

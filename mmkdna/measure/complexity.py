@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -9,6 +10,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..errors import BadInput
 from .twin import library
 
 
@@ -19,7 +21,7 @@ def input_size(cfg: Config) -> tuple[int, int]:
     the crop of its preprocessor; a classifier's its crop.
 
     Raises:
-        ValueError: If the config does not say it.
+        BadInput: If the config does not say it.
     """
     scope = library(cfg)
     size = None
@@ -30,7 +32,7 @@ def input_size(cfg: Config) -> tuple[int, int]:
             if step.get('type') in ('Resize', 'CenterCrop'):
                 size = step.get('scale') or step.get('crop_size')
     if size is None:
-        raise ValueError(
+        raise BadInput(
             f'{cfg.filename}: the input size is not to be read from the '
             'config, expected a Resize or crop in its test pipeline; say it '
             'with --size HEIGHT WIDTH'
@@ -71,7 +73,7 @@ def multiply_adds(model: nn.Module, size: tuple[int, int]) -> int:
     return counter.get_total_flops() // 2
 
 
-def _forward(model: nn.Module, image: Tensor) -> None:
+def _forward(model: Any, image: Tensor) -> None:
     if not hasattr(model, 'roi_head'):
         model(image, mode='tensor')
         return

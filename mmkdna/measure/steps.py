@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -54,7 +55,7 @@ class Trainee:
 
     def __init__(self, cfg: Config, device: str = 'cpu') -> None:
         self.device = torch.device(device)
-        self.model: nn.Module = build_model(cfg).to(self.device)
+        self.model: Any = build_model(cfg).to(self.device)
         nn.Module.train(self.model, True)
         optimizer = {
             k: v

@@ -8,6 +8,8 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
+from ..errors import BadInput
+
 LIBRARIES = {
     'mmdet': 'MMDetection',
     'mmseg': 'MMSegmentation',
@@ -20,11 +22,11 @@ def library(cfg: Config) -> str:
     """The library that a config is for: its ``default_scope``.
 
     Raises:
-        ValueError: If it is none of the three that mmkdna works with.
+        BadInput: If it is none of the three that mmkdna works with.
     """
     scope = cfg.get('default_scope')
     if scope not in LIBRARIES:
-        raise ValueError(
+        raise BadInput(
             f'{cfg.filename}: default_scope={scope!r}: expected one of '
             + ', '.join(f'{key!r} ({name})' for key, name in LIBRARIES.items())
         )
@@ -60,7 +62,7 @@ def _plain(node: Any) -> Any:
 
 def build_model(cfg: Config) -> nn.Module:
     """The model of a config, able to run in one process on a CPU."""
-    init_default_scope(library(cfg))
+    init_default_scope(cfg.get('default_scope') or 'mmengine')
     model = copy.deepcopy(cfg.model)
     # As mmengine's runner does.
     if 'data_preprocessor' in cfg:

@@ -54,7 +54,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(topk=(1,))
 test_evaluator = val_evaluator
 
-train_cfg = dict(max_epochs=20)
+train_cfg = dict(max_epochs=30)
 optim_wrapper = dict(
     optimizer=dict(
         _delete_=True, type='AdamW', lr=1e-3, weight_decay=0.05, fused=True
@@ -64,9 +64,9 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
     dict(
         type='CosineAnnealingLR',
-        T_max=20,
+        T_max=30,
         begin=0,
-        end=20,
+        end=30,
         convert_to_iter_based=True,
     ),
 ]

@@ -1,4 +1,4 @@
-"""RetinaNet R-18-FPN on digit scenes, data as for Mask R-CNN.
+"""RetinaNet R-18-FPN on digit scenes, data as Mask R-CNN's.
 
 Small enough for two CPU cores: it trains from scratch in some minutes.
 """
@@ -64,3 +64,15 @@ model = dict(
 )
 val_evaluator = dict(metric='bbox')
 test_evaluator = val_evaluator
+
+train_cfg = dict(max_epochs=8)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
+    dict(
+        type='CosineAnnealingLR',
+        T_max=8,
+        begin=0,
+        end=8,
+        convert_to_iter_based=True,
+    ),
+]

@@ -1,0 +1,133 @@
+"""The digits runs in one table, KernelDNA beside the plain twin.
+
+Reads ROOT/kdna_NAME and ROOT/plain_NAME, written by `make digits`, times
+training steps of the trained models in turns, and writes ROOT/table.md.
+
+Example: python tools/digits_table.py work_dirs/digits
+"""
+
+import argparse
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.runner import Runner, find_latest_checkpoint, load_checkpoint
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from mmkdna.cli import exit_on_bad_input
+from mmkdna.datasets import prepare_data
+from mmkdna.measure import (
+    Trainee,
+    input_size,
+    interleaved_steps,
+    multiply_adds,
+)
+
+# Title and factor to percent.
+SCORES = {
+    'coco/bbox_mAP_50': ('box AP50', 100),
+    'coco/bbox_mAP': ('box AP', 100),
+    'coco/segm_mAP_50': ('mask AP50', 100),
+    'coco/segm_mAP': ('mask AP', 100),
+    'mIoU': ('mIoU', 1),
+    'accuracy/top1': ('accuracy', 1),
+}
+BATCHES = 5
+
+
+def read_run(work_dir: Path) -> tuple[Config, str, dict[str, float]]:
+    """Config, latest checkpoint and last scores of a run.
+
+    Raises:
+        FileNotFoundError: If the run is not there or has no score yet.
+    """
+    configs = sorted(work_dir.glob('*.py'))
+    checkpoint = find_latest_checkpoint(str(work_dir)) if configs else None
+    scores: dict[str, float] = {}
+    for log in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        for line in map(json.loads, log.read_text().splitlines()):
+            scores.update({k: v for k, v in line.items() if k in SCORES})
+    if checkpoint is None or not scores:
+        raise FileNotFoundError(
+            f'{work_dir} holds no finished run; train it first: make digits'
+        )
+    return Config.fromfile(configs[-1]), checkpoint, scores
+
+
+def trained(cfg: Config, checkpoint: str) -> Trainee:
+    trainee = Trainee(cfg)
+    load_checkpoint(trainee.model, checkpoint, map_location='cpu')
+    return trainee
+
+
+def add_pair(table: Table, root: Path, name: str, rounds: int) -> None:
+    """A row for KernelDNA's run, one for its plain twin's."""
+    runs = {
+        kind: read_run(root / f'{prefix}_{name}')
+        for kind, prefix in (('KernelDNA', 'kdna'), ('plain', 'plain'))
+    }
+    cfg = runs['plain'][0]
+    prepare_data(cfg, ['train_dataloader'])
+    trainees = {kind: trained(*run[:2]) for kind, run in runs.items()}
+    loader = iter(Runner.build_dataloader(cfg.train_dataloader, seed=0))
+    times = interleaved_steps(
+        trainees['KernelDNA'],
+        trainees['plain'],
+        [next(loader) for _ in range(BATCHES)],
+        rounds,
+    )
+    seconds = {'KernelDNA': times.kernel_dna, 'plain': times.plain}
+    for kind, (config, _, scores) in runs.items():
+        model = trainees[kind].model
+        count = multiply_adds(model, input_size(config))
+        table.add_row(
+            name,
+            kind,
+            f'{sum(p.numel() for p in model.parameters()) / 1e6:.3f}',
+            f'{count / 1e6:.1f}',
+            *(
+                f'{factor * scores[key]:.1f}' if key in scores else ''
+                for key, (_, factor) in SCORES.items()
+            ),
+            f'{statistics.median(seconds[kind]):.3f}',
+            str(times.ratio) if kind == 'KernelDNA' else '',
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('root', type=Path, help='work dir of the runs')
+    parser.add_argument(
+        '--rounds', type=int, default=10, help='steps timed (default: 10)'
+    )
+    args = parser.parse_args(argv)
+    names = sorted(p.name[len('plain_') :] for p in args.root.glob('plain_*'))
+    if not names:
+        raise FileNotFoundError(
+            f'{args.root} holds no runs plain_*; train them first: make digits'
+        )
+    table = Table(box=box.MARKDOWN)
+    for title in ('model', ''):
+        table.add_column(title)
+    scores = [title for title, _ in SCORES.values()]
+    for title in ('parameters, M', 'multiply-adds, M', *scores, 's a step'):
+        table.add_column(title, justify='right')
+    table.add_column('ratio (quartiles)', justify='right')
+    for name in names:
+        add_pair(table, args.root, name, args.rounds)
+    out = args.root / 'table.md'
+    with out.open('w') as file:
+        Console(file=file, width=250).print(table)
+    Console(soft_wrap=True).print(table)
+    print(f'The same table is in {out}.')
+
+
+if __name__ == '__main__':
+    exit_on_bad_input(main)

@@ -1,0 +1,80 @@
+"""Parameters and multiply-adds of configs, beside their plain twins.
+
+Multiply-adds are those of one image's forward in testing: convolutions and
+matrix products. A two-stage detector gets as many proposals as its test_cfg
+allows, and masks for the first 100.
+
+Example: python tools/get_flops.py configs/kdna_maskrcnn_r50.py
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from mmkdna.cli import config_parser, exit_on_bad_input, load_config
+from mmkdna.measure import (
+    build_model,
+    input_size,
+    multiply_adds,
+    plain_twin,
+)
+
+
+class Cost(NamedTuple):
+    """Parameters and multiply-adds of a model."""
+
+    parameters: int
+    multiply_adds: int
+
+
+def cost(cfg, size: tuple[int, int]) -> Cost:
+    model = build_model(cfg)
+    parameters = sum(p.numel() for p in model.parameters())
+    return Cost(parameters, multiply_adds(model, size))
+
+
+def cost_table(markdown: bool) -> Table:
+    table = Table(box=box.MARKDOWN if markdown else box.SIMPLE)
+    table.add_column('config', overflow='fold')
+    table.add_column('input')
+    for title in ('parameters, M', 'plain', '', 'multiply-adds, G', 'plain'):
+        table.add_column(title, justify='right')
+    return table
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = config_parser(__doc__, several=True)
+    parser.add_argument(
+        '--size',
+        nargs=2,
+        type=int,
+        metavar=('HEIGHT', 'WIDTH'),
+        help='of the input, in pixels (default: as the config tests)',
+    )
+    parser.add_argument(
+        '--markdown', action='store_true', help='print a Markdown table'
+    )
+    args = parser.parse_args(argv)
+    table = cost_table(args.markdown)
+    for path in args.config:
+        cfg = load_config(path, args.cfg_options)
+        size = tuple(args.size) if args.size else input_size(cfg)
+        ours, plain = cost(cfg, size), cost(plain_twin(cfg), size)
+        change = ours.parameters / plain.parameters - 1
+        table.add_row(
+            path.removeprefix('configs/').removesuffix('.py'),
+            'x'.join(map(str, size)),
+            f'{ours.parameters / 1e6:.2f}',
+            f'{plain.parameters / 1e6:.2f}',
+            f'{change:+.1%}',
+            f'{ours.multiply_adds / 1e9:.3f}',
+            f'{plain.multiply_adds / 1e9:.3f}',
+        )
+    Console(soft_wrap=args.markdown).print(table)
+
+
+if __name__ == '__main__':
+    exit_on_bad_input(main)
