@@ -325,7 +325,7 @@ def test_linear_pair_survives_a_copy():
     copied = copy.deepcopy(pair)
     assert copied[1].parent is copied[0]
     assert sorted(copied.state_dict()) == sorted(pair.state_dict())
-    assert not any('1.weight' == key for key in copied.state_dict())
+    assert not any(key == '1.weight' for key in copied.state_dict())
 
 
 def test_scale_has_the_gradients_of_a_product():
