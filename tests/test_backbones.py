@@ -132,7 +132,8 @@ def test_convnext_shares_pointwise_layers_of_stages_3_and_4_by_three():
 def test_convnext_keeps_mmpretrains_keys_for_what_is_not_shared(linear):
     arguments = dict(arch='tiny', linear_pw_conv=linear)
     ours = MODELS.build(dict(type='KDNAConvNeXt', **arguments))
-    plain = MMPRETRAIN.build(dict(type='ConvNeXt', **arguments)).state_dict()
+    plain = dict(type='mmpretrain.ConvNeXt', **arguments)
+    plain = MODELS.build(plain).state_dict()
     children = {
         child.name
         for family in mmkdna.list_families(ours)

@@ -57,6 +57,27 @@ def test_annotations_agree_with_images_and_label_maps(scenes, split, count):
         np.testing.assert_array_equal(label_map, expected)
 
 
+def test_a_crop_is_the_window_of_its_scene_around_one_digit(scenes):
+    coco = COCO(str(scenes / 'annotations/instances_val.json'))
+    crops = sorted((scenes / 'crops/val').glob('*/*.png'))
+    assert len(crops) == len(coco.getAnnIds())
+    for path in crops:
+        index, number = map(int, path.stem.split('_'))
+        annotation = coco.loadAnns(coco.getAnnIds(index))[number]
+        label = coco.loadCats(annotation['category_id'])[0]['name']
+        assert path.parent.name == label
+        crop = cv2.imread(str(path))
+        scene = cv2.imread(f'{scenes}/images/val/{index:06d}.png')
+        differences = cv2.matchTemplate(scene, crop, cv2.TM_SQDIFF)
+        least, _, (left, top), _ = cv2.minMaxLoc(differences)
+        assert least < 1
+        x, y, w, h = annotation['bbox']
+        assert left <= x
+        assert top <= y
+        assert left + crop.shape[1] >= x + w
+        assert top + crop.shape[0] >= y + h
+
+
 def all_bytes(root):
     return {
         path.relative_to(root): path.read_bytes()

@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Sequence
 
 from mmengine.device import get_device
+from mmengine.logging import MMLogger
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -43,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         '--device', default=get_device(), help='default: %(default)s'
     )
     args = parser.parse_args(argv)
+    # The table alone, not what is logged about each model that is built.
+    MMLogger.get_current_instance().setLevel('ERROR')
     if args.rounds < 2 or args.batch < 1:
         parser.error('expected --rounds of at least 2, --batch of at least 1')
     table = Table(box=box.SIMPLE, caption_justify='left')

@@ -10,6 +10,7 @@ Example: python tools/get_flops.py configs/kdna_maskrcnn_r50.py
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from mmengine.logging import MMLogger
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -58,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         '--markdown', action='store_true', help='print a Markdown table'
     )
     args = parser.parse_args(argv)
+    # The table alone, not what is logged about each model that is built.
+    MMLogger.get_current_instance().setLevel('ERROR')
     table = cost_table(args.markdown)
     for path in args.config:
         cfg = load_config(path, args.cfg_options)
@@ -73,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             f'{ours.multiply_adds / 1e9:.3f}',
             f'{plain.multiply_adds / 1e9:.3f}',
         )
-    Console(soft_wrap=args.markdown).print(table)
+    # A Markdown table is for a file, however wide.
+    Console(width=200 if args.markdown else None).print(table)
 
 
 if __name__ == '__main__':

@@ -1,17 +1,19 @@
 """Multiply-adds of a model's forward, and the input they are counted at."""
 
+import copy
 import math
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import BadInput
 from .twin import library
+
+_MASKS = 100
 
 
 def input_size(cfg: Config) -> tuple[int, int]:
@@ -55,21 +57,20 @@ def _steps(dataloader: dict) -> Iterator[dict]:
 def multiply_adds(model: nn.Module, size: tuple[int, int]) -> int:
     """Multiply-adds of one image's forward in testing.
 
-    Counted are convolutions and matrix products, by PyTorch's own counter.
-    A two-stage detector gets as many proposals as its ``test_cfg`` allows,
-    and a mask for the first 100 of them, whatever its weights say. Heads that
-    only training uses are left out.
+    Counted are convolutions and matrix products, by PyTorch's own counter, on
+    the meta device: nothing is computed. A two-stage detector gets as many
+    proposals as its ``test_cfg`` allows, and a mask for the first 100 of
+    them. Heads that only training uses are left out.
 
     Args:
-        model: A detector, segmentor or classifier on the CPU.
+        model: A detector, segmentor or classifier; it is left as it is.
         size: Height and width of the input, in pixels.
     """
-    training = model.training
-    nn.Module.train(model, False)
+    shape_only = copy.deepcopy(model).to('meta')
+    nn.Module.train(shape_only, False)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
-        _forward(model, torch.zeros(1, 3, *size))
-    nn.Module.train(model, training)
+        _forward(shape_only, torch.empty(1, 3, *size, device='meta'))
     return counter.get_total_flops() // 2
 
 
@@ -77,10 +78,23 @@ def _forward(model: Any, image: Tensor) -> None:
     if not hasattr(model, 'roi_head'):
         model(image, mode='tensor')
         return
-    features = model.extract_feat(image)
-    model.rpn_head(features)
-    height, width = image.shape[2:]
-    corner = torch.rand(model.test_cfg.rpn.max_per_img, 2) / 2
-    corner *= torch.tensor([width, height])
-    proposals = InstanceData(bboxes=torch.cat([corner, 2 * corner + 1], 1))
-    model.roi_head.forward(features, [proposals])
+    model.rpn_head(model.extract_feat(image))
+    roi_head = model.roi_head
+    # RoIAlign, which has no meta kernel, multiplies no matrices.
+    for kind, count in (
+        ('bbox', model.test_cfg.rpn.max_per_img),
+        ('mask', _MASKS),
+    ):
+        if getattr(roi_head, f'with_{kind}'):
+            for extractor, head in zip(
+                _stages(getattr(roi_head, f'{kind}_roi_extractor')),
+                _stages(getattr(roi_head, f'{kind}_head')),
+                strict=True,
+            ):
+                pooled = extractor.roi_layers[0].output_size
+                head(image.new_empty(count, extractor.out_channels, *pooled))
+
+
+def _stages(part: nn.Module) -> list:
+    """The heads of a cascade, or the only one."""
+    return list(part) if isinstance(part, nn.ModuleList) else [part]

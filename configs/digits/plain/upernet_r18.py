@@ -10,6 +10,8 @@ data_root = 'data/digits/'
 digit_scenes = dict(root=data_root, num_train=1000, num_val=200)
 
 norm_cfg = dict(type='BN', requires_grad=True)
+# Seven pixels of eight are background.
+loss_decode = dict(type='CrossEntropyLoss', class_weight=[0.2] + [1.0] * 10)
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(
@@ -19,7 +21,7 @@ model = dict(
         bgr_to_rgb=True,
         pad_val=0,
         seg_pad_val=255,
-        size=(160, 160),
+        size=(96, 96),
     ),
     backbone=dict(
         type='ResNet',
@@ -33,16 +35,28 @@ model = dict(
         in_channels=[32, 64, 128, 256],
         in_index=[0, 1, 2, 3],
         pool_scales=(1, 2, 3, 6),
-        channels=32,
+        channels=64,
         num_classes=11,
         norm_cfg=norm_cfg,
         align_corners=False,
-        # Seven pixels of eight are background.
-        loss_decode=dict(
-            type='CrossEntropyLoss',
-            class_weight=[0.2] + [1.0] * 10,
-        ),
+        loss_decode=loss_decode,
     ),
+    # From scratch, the deep stages learn the classes by heads of their own.
+    auxiliary_head=[
+        dict(
+            type='FCNHead',
+            in_channels=128 * 2**i,
+            in_index=2 + i,
+            channels=64,
+            num_convs=1,
+            concat_input=False,
+            num_classes=11,
+            norm_cfg=norm_cfg,
+            align_corners=False,
+            loss_decode=loss_decode,
+        )
+        for i in range(2)
+    ],
     train_cfg=dict(),
     test_cfg=dict(mode='whole'),
 )
@@ -64,8 +78,16 @@ metainfo = dict(
         [23, 190, 207],
     ],
 )
-pipeline = [
+train_pipeline = [
     dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(type='Resize', scale=(96, 96)),
+    dict(type='PackSegInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(96, 96)),
+    # After Resize: the ground truth keeps its size.
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
@@ -80,7 +102,7 @@ train_dataloader = dict(
         img_suffix='.png',
         seg_map_suffix='.png',
         data_prefix=dict(img_path='images/train', seg_map_path='labels/train'),
-        pipeline=pipeline,
+        pipeline=train_pipeline,
     ),
 )
 val_dataloader = dict(
@@ -94,12 +116,12 @@ val_dataloader = dict(
         img_suffix='.png',
         seg_map_suffix='.png',
         data_prefix=dict(img_path='images/val', seg_map_path='labels/val'),
-        pipeline=pipeline,
+        pipeline=test_pipeline,
     ),
 )
 test_dataloader = val_dataloader
 
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=2000, val_interval=500)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=2500, val_interval=500)
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05, fused=True),
@@ -108,7 +130,7 @@ optim_wrapper = dict(
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
     dict(
-        type='CosineAnnealingLR', T_max=2000, by_epoch=False, begin=0, end=2000
+        type='CosineAnnealingLR', T_max=2500, by_epoch=False, begin=0, end=2500
     ),
 ]
 default_hooks = dict(
