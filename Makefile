@@ -20,8 +20,8 @@ demo: setup
 	$(PYTHON) tools/train.py configs/digits/kdna_maskrcnn_r18.py --work-dir work_dirs/demo
 	$(PYTHON) tools/show_run.py work_dirs/demo
 
-# Interrupted, it goes on where it was.
-DIGITS := maskrcnn_r18 retinanet_r18 upernet_r18 r18
+# Interrupted, it goes on where it was. UperNet starts from the classifier r18.
+DIGITS := r18 upernet_r18 retinanet_r18 maskrcnn_r18
 digits: setup
 	set -e; for name in $(DIGITS); do \
 	  $(PYTHON) tools/train.py configs/digits/kdna_$$name.py --resume --work-dir work_dirs/digits/kdna_$$name; \

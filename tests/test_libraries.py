@@ -21,6 +21,7 @@ ITERATIONS = [
     'train_cfg.val_interval=4',
     'param_scheduler.0.end=2',
     'default_hooks.checkpoint.interval=4',
+    'model.backbone.init_cfg=None',
 ]
 
 
