@@ -6,6 +6,7 @@ Example: python tools/infer.py configs/digits/kdna_maskrcnn_r18.py \\
     work_dirs/demo/epoch_5.pth data/digits/images/val/000000.png
 """
 
+import os
 import os.path as osp
 from collections import Counter
 from collections.abc import Sequence
@@ -88,6 +89,7 @@ def draw_classes(
         # The visualizer writes a line for each predicted label.
         sample.set_pred_label(best.indices)
     folder = osp.join(args.out_dir, 'vis')
+    os.makedirs(folder, exist_ok=True)
     draw.visualize(images, samples, show_dir=folder, resize=448)
 
 

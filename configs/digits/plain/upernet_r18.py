@@ -17,7 +17,7 @@ digit_scenes = dict(root=data_root, num_train=1000, num_val=200)
 
 norm_cfg = dict(type='BN', requires_grad=True)
 # Seven pixels of eight are background.
-loss_decode = dict(type='CrossEntropyLoss', class_weight=[0.2] + [1.0] * 10)
+loss_decode = dict(type='CrossEntropyLoss', class_weight=[0.3] + [1.0] * 10)
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(
@@ -27,7 +27,7 @@ model = dict(
         bgr_to_rgb=True,
         pad_val=0,
         seg_pad_val=255,
-        size=(128, 128),
+        size=(160, 160),
     ),
     backbone=dict(
         type='mmpretrain.ResNet',
@@ -88,14 +88,11 @@ metainfo = dict(
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
-    dict(type='Resize', scale=(128, 128)),
     dict(type='PhotoMetricDistortion'),
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(128, 128)),
-    # After Resize: the ground truth keeps its size.
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
@@ -129,17 +126,16 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=2000, val_interval=500)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=3000, val_interval=500)
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05, fused=True),
     clip_grad=dict(max_norm=10.0),
-    paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.2))),
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
     dict(
-        type='CosineAnnealingLR', T_max=2000, by_epoch=False, begin=0, end=2000
+        type='CosineAnnealingLR', T_max=3000, by_epoch=False, begin=0, end=3000
     ),
 ]
 default_hooks = dict(
