@@ -60,9 +60,11 @@ def twin_of(path):
     return (path.parent / tree.split("'", 1)[0]).resolve()
 
 
-def smaller(cfg):
-    """The same model with fewer proposals, so that a step is quick."""
+def smaller(cfg, size):
+    """The same model on small images with few proposals: quick steps."""
     cfg = copy.deepcopy(cfg)
+    if library(cfg) == 'mmseg':
+        cfg.model.data_preprocessor.size = size
     if 'rpn_proposal' in (cfg.model.get('train_cfg') or {}):
         cfg.model.train_cfg.rpn_proposal.update(nms_pre=50, max_per_img=20)
     return cfg
@@ -78,8 +80,9 @@ def test_every_plain_config_has_its_kernel_dna_config():
 
 @pytest.mark.parametrize('path', KDNA, ids=name)
 def test_config_forms_families_and_trains_a_step(path):
-    cfg = smaller(Config.fromfile(path))
+    cfg = Config.fromfile(path)
     size = (64, 64) if library(cfg) != 'mmpretrain' else (32, 32)
+    cfg = smaller(cfg, size)
     model = build_model(cfg)
     found = [str(family) for family in mmkdna.list_families(model)]
     parts = PARTS.get(path.stem[5:], PARTS.get(path.stem.split('_')[1], []))

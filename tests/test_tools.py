@@ -94,7 +94,11 @@ def test_missing_images_are_named_too(tool, tmp_path, monkeypatch):
     annotations.mkdir(parents=True)
     for split in ('train', 'val'):
         (annotations / f'instances_{split}2017.json').write_text('{}')
-    (tmp_path / 'data/coco/train2017').mkdir()
+    images = tmp_path / 'data/coco/train2017'
+    images.mkdir()
+    with pytest.raises(FileNotFoundError, match='coco/train2017/ is empty'):
+        tool('train').main([COCO])
+    (images / '000000000009.jpg').touch()
     with pytest.raises(FileNotFoundError, match='data/coco/val2017/ is miss'):
         tool('train').main([COCO])
 
