@@ -74,7 +74,7 @@ def draw_segments(
 
     draw = MMSegInferencer(cfg, checkpoint, device=args.device)
     draw.show_progress = False
-    draw(images, out_dir=args.out_dir, img_out_dir='vis')
+    draw(images, out_dir=args.out_dir, img_out_dir='vis', pred_out_dir='')
 
 
 def draw_classes(
