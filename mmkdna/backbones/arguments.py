@@ -3,6 +3,8 @@
 from collections.abc import Collection
 from typing import Any
 
+from ..layers import Policy
+
 
 def one_of(name: str, value: object, choices: Collection) -> None:
     """Refuse a value that is none of the choices.
@@ -39,5 +41,5 @@ def expand_and_project(arguments: dict, ratio: int) -> tuple[dict, dict]:
     Both squeeze to the same width, that of the block's input channels over
     the reduction; the project conv's input is ``ratio`` times as wide.
     """
-    reduction = arguments.get('reduction', 4)
+    reduction = arguments.get('reduction', Policy.reduction)
     return arguments, {**arguments, 'reduction': reduction * ratio}
