@@ -4,8 +4,19 @@
 ``KernelDNA`` and makes the model registries form families.
 """
 
+from .adoption import convert, keep_residuals, revert, set_fade
 from .families import Family, form_families, list_families, report
 
 __version__ = '0.1.0'
 
-__all__ = ['Family', '__version__', 'form_families', 'list_families', 'report']
+__all__ = [
+    'Family',
+    '__version__',
+    'convert',
+    'form_families',
+    'keep_residuals',
+    'list_families',
+    'report',
+    'revert',
+    'set_fade',
+]

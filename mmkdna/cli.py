@@ -16,13 +16,18 @@ from .errors import BadInput
 
 
 def config_parser(
-    description: str | None, several: bool = False
+    description: str | None, several: bool = False, source: bool = False
 ) -> argparse.ArgumentParser:
-    """A parser with the config, or ``several``, and ``--cfg-options``."""
+    """A parser with the config, or ``several``, and ``--cfg-options``.
+
+    With ``source`` a checkpoint ``src`` comes before the config.
+    """
     parser = argparse.ArgumentParser(
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    if source:
+        parser.add_argument('src', help='checkpoint file to read')
     parser.add_argument(
         'config', nargs='+' if several else None, help='config file'
     )

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from mmengine.logging import print_log
 from torch import nn
@@ -12,6 +12,8 @@ from .grouping import Family, Member, group_families, near_misses
 from .sites import Owner, conv_sites
 
 OUTSIDE = '(outside)'
+when_formed: list[Callable[[nn.Module], None]] = []
+"""What else a model with families needs, by who builds on them."""
 
 
 def link(family: Family) -> None:
@@ -61,6 +63,8 @@ def form_families(
     families = group_families(sites)
     for family in families:
         link(family)
+    for listener in when_formed:
+        listener(model)
     if families:
         print_log(_summary(model, families), 'current')
     for (owner, policy), misses in near_misses(sites).items():

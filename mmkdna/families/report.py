@@ -20,6 +20,8 @@ class ReportRow:
         shape: ``(C_out, C_in / groups, kh, kw)`` or ``(C_out, C_in)``.
         parameters: Its own parameters, adapter and bias included.
         plain_parameters: Those of the plain conv in its place.
+        fit_error: Of a child that plain weights were loaded into: how much
+            of its own kernel its family's leaves, relative; else None.
     """
 
     name: str
@@ -28,6 +30,7 @@ class ReportRow:
     shape: tuple[int, ...]
     parameters: int
     plain_parameters: int
+    fit_error: float | None
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ def report(model: nn.Module) -> Report:
                     conv.kernel_shape,
                     own,
                     own + saved,
+                    conv.fit_error,
                 )
             )
     total = sum(p.numel() for p in model.parameters())

@@ -98,6 +98,12 @@ class DynamicRouting(nn.Module):
             bound = self.excite.shape[1] ** -0.5
             nn.init.uniform_(self.excite_bias, -bound, bound)
 
+    def is_open(self) -> bool:
+        """Whether the gate is exactly 1 for every input."""
+        return self.identity_gate and not (
+            self.excite.any() or self.excite_bias.any()
+        )
+
     def forward(self, x: Tensor) -> Tensor:
         """Gate ``(N, C_in)`` of an input's mean over its pixels, the same."""
         z = self.norm(F.linear(x, self.squeeze)).relu()

@@ -3,6 +3,8 @@
 Source: KernelDNA, arXiv 2503.23379, method section.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -33,6 +35,8 @@ class KernelDNALayer(nn.Module):
     kernel_size: tuple[int, int]
     stride: tuple[int, ...]
     groups: int
+    residual: Tensor | None
+    fade: Tensor | None
 
     def __init__(
         self,
@@ -50,6 +54,14 @@ class KernelDNALayer(nn.Module):
         self.kernel_shape = tuple(plain.weight.shape)
         """``(C_out, C_in / groups, kh, kw)`` or, of a linear layer,
         ``(C_out, C_in)``; of a child as well."""
+        # What a pretrained kernel has beyond the family's, while it fades.
+        self.register_buffer('residual', None)
+        self.register_buffer('fade', None)
+        self.keeps_residual = False
+        """Whether plain weights leave a residual here when they load."""
+        self.fit_error: float | None = None
+        """Of a child that plain weights were loaded into: how much of its
+        own kernel the family's leaves, relative; see ``mmkdna.adoption``."""
         self.to_empty(device=device or torch.empty(0).device)
         self.init_weights()
 
@@ -70,6 +82,32 @@ class KernelDNALayer(nn.Module):
         self._parent = (parent,)
         self.adapter = adapter
 
+    def hold_residual(self, residual: Tensor | None = None) -> None:
+        """Add ``(1 - fade) * residual`` to the kernel, the fade at 0.
+
+        Args:
+            residual: Of the shape ``kernel_shape``; None for zeros, to be
+                loaded.
+        """
+        like = self.weight if self.adapter is None else self._parent[0].weight
+        if residual is None:
+            residual = torch.zeros_like(like)
+        self.residual = residual.detach().to(like)
+        self.fade = like.new_zeros(())
+
+    def drop_residual(self) -> None:
+        self.residual = self.fade = None
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, *args: Any
+    ) -> None:
+        if f'{prefix}residual' in state_dict:
+            if self.residual is None:
+                self.hold_residual()
+        elif any(key.startswith(prefix) for key in state_dict):
+            self.drop_residual()
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def init_weights(self) -> None:
         """The kernel as in the plain network; the adapter at its start."""
         raise NotImplementedError
@@ -77,5 +115,9 @@ class KernelDNALayer(nn.Module):
     def kernel(self) -> Tensor:
         """The kernel in use, of the shape ``kernel_shape``."""
         if self.adapter is None:
-            return self.weight
-        return self.adapter.static(self._parent[0].weight)
+            kernel: Tensor = self.weight
+        else:
+            kernel = self.adapter.static(self._parent[0].weight)
+        if self.residual is None or self.fade is None:
+            return kernel
+        return kernel + (1 - self.fade) * self.residual

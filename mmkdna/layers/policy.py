@@ -62,6 +62,7 @@ class Policy:
     norm: str | None = 'LN'
     gate: str = 'identity'
     families: tuple[tuple[str, ...], ...] | None = None
+    align: bool = True
 
     def __post_init__(self) -> None:
         for name in ('family_size', 'kernel_sizes', 'families'):

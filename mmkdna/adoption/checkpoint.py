@@ -1,0 +1,166 @@
+"""Checkpoints on disk: read without running anything, written whole."""
+
+import os
+import os.path as osp
+import pickle
+import re
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+from torch import Tensor
+
+from ..errors import BadInput
+
+
+def _attribute(owner: Any, name: str) -> Any:
+    """getattr, for what a pickled HistoryBuffer needs of it."""
+    if owner is not HistoryBuffer:
+        raise pickle.UnpicklingError(f'GLOBAL getattr of {owner!r}')
+    return getattr(owner, name)
+
+
+# A pickle finds it under this name.
+_attribute.__module__ = 'builtins'
+_attribute.__name__ = _attribute.__qualname__ = 'getattr'
+
+SAFE = [
+    HistoryBuffer,
+    _attribute,
+    np.ndarray,
+    np.dtype,
+    *{type(np.dtype(kind)) for kind in ('f4', 'f8', 'i4', 'i8', 'u1', '?')},
+    np.float64(0).__reduce__()[0],
+    np.zeros(0).__reduce__()[0],
+]
+"""What mmengine's runner itself saves beside tensors."""
+
+
+def read_weights(path: str) -> dict[str, Tensor]:
+    """The state dict of a checkpoint, on the CPU.
+
+    Args:
+        path: A ``.safetensors`` file, or what ``torch.save`` wrote: a state
+            dict, or a dict with one as ``'state_dict'`` or ``'model'``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        BadInput: If the file is damaged, holds something that only running
+            code could restore, holds no weights, or weights that are NaN or
+            infinite.
+    """
+    if not osp.isfile(path):
+        raise FileNotFoundError(f'checkpoint {path} does not exist')
+    loaded = _load(path)
+    for key in ('state_dict', 'model'):
+        if isinstance(loaded, Mapping) and isinstance(
+            loaded.get(key), Mapping
+        ):
+            loaded = loaded[key]
+    if (
+        not isinstance(loaded, Mapping)
+        or not loaded
+        or not all(isinstance(value, Tensor) for value in loaded.values())
+    ):
+        raise BadInput(
+            f'{path} holds no state dict: expected tensors by name, or a dict '
+            "with them as 'state_dict', as mmengine saves it"
+        )
+    for name, tensor in loaded.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise BadInput(
+                f'{path}: {name} is NaN or infinite: its training diverged, '
+                'take an earlier checkpoint'
+            )
+    return loaded  # type: ignore[return-value]
+
+
+def _load(path: str) -> Any:
+    whole = 'copy or download it again, and compare its size with the source'
+    if path.endswith('.safetensors'):
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise BadInput(
+                f'{path} is damaged or no safetensors file ({error}); {whole}'
+            ) from None
+    torch.serialization.add_safe_globals(SAFE)
+    try:
+        return torch.load(path, map_location='cpu', weights_only=True)
+    except pickle.UnpicklingError as error:
+        named = re.search(r'GLOBAL ([\w.]+)', str(error))
+        if named is None:
+            raise BadInput(
+                f'{path} is damaged or no checkpoint; {whole}'
+            ) from None
+        raise BadInput(
+            f'{path} holds more than tensors: restoring it calls '
+            f'{named[1]}, and so could run any code. If you trust where it '
+            'comes from, save its weights alone: torch.save(torch.load('
+            "PATH, weights_only=False)['state_dict'], NEW_PATH)"
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise BadInput(
+            f'{path} is damaged or no checkpoint '
+            f'({str(error).partition(". ")[0] or "empty"}); {whole}'
+        ) from None
+
+
+def write_weights(
+    weights: Mapping[str, Tensor], path: str, note: Mapping[str, str]
+) -> None:
+    """Write a state dict beside its place and move it there.
+
+    Args:
+        weights: Tensors by name.
+        path: Ends in ``.safetensors`` or ``.pth``.
+        note: Saved with them: safetensors' metadata, or ``'meta'``.
+
+    Raises:
+        BadInput: If the path ends in neither.
+    """
+    folder = osp.dirname(osp.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    whole = {
+        key: value.detach().cpu().contiguous()
+        for key, value in weights.items()
+    }
+    handle, beside = tempfile.mkstemp(dir=folder, suffix='.part')
+    os.close(handle)
+    try:
+        if path.endswith('.safetensors'):
+            from safetensors.torch import save_file
+
+            save_file(
+                {key: value.clone() for key, value in whole.items()},
+                beside,
+                {'format': 'pt', **note},
+            )
+        else:
+            torch.save({'state_dict': whole, 'meta': dict(note)}, beside)
+        # mkstemp's files are for their owner alone.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(beside, 0o666 & ~umask)
+        os.replace(beside, path)
+    except BaseException:
+        os.unlink(beside)
+        raise
+
+
+def check_ending(path: str) -> None:
+    """Check the name of a file to be written, before any work is done.
+
+    Raises:
+        BadInput: If its ending says no format that is known.
+    """
+    if not path.endswith(('.safetensors', '.pth')):
+        raise BadInput(
+            f'{path}: expected a name that ends in .safetensors or .pth'
+        )

@@ -1,0 +1,98 @@
+"""What loading does, without a run: one checkpoint file to another."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from torch import Tensor, nn
+
+from ..errors import BadInput
+from ..families import list_families
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """What became of a checkpoint.
+
+    Args:
+        part: Name of the part of the model whose weights it has; ``''`` is
+            the whole model.
+        weights: The state dict that this part has of it.
+        left_out: Entries that the part has no place for.
+        missing: Entries of the part that the checkpoint does not have.
+    """
+
+    part: str
+    weights: dict[str, Tensor]
+    left_out: list[str]
+    missing: list[str]
+
+    def without_residuals(self) -> 'Adopted':
+        """The same, as if every fade were complete."""
+        gone = ('.residual', '.fade')
+        weights = {
+            key: value
+            for key, value in self.weights.items()
+            if not key.endswith(gone)
+        }
+        return replace(self, weights=weights)
+
+
+def adopt_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Adopted:
+    """Load weights into the model, or into the part that they are of.
+
+    Args:
+        model: A model with families; changed in place.
+        weights: A state dict of the whole model or of a part, such as its
+            backbone.
+
+    Raises:
+        BadInput: If they are of another architecture, or shapes differ.
+    """
+    part = _part(model, weights)
+    target = model.get_submodule(part)
+    try:
+        result = target.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        # Its first line only says which class did not load.
+        lines = str(error).splitlines()[1:]
+        raise BadInput(
+            'the checkpoint does not fit the model:'
+            + ''.join(f'\n{line}' for line in lines)
+        ) from None
+    missing = set(result.missing_keys)
+    kept = {k: v for k, v in target.state_dict().items() if k not in missing}
+    return Adopted(part, kept, sorted(result.unexpected_keys), sorted(missing))
+
+
+def _part(model: nn.Module, weights: Mapping[str, Tensor]) -> str:
+    """The part, the whole first, that has most of the weights' names."""
+    parts = ['', *(name for name, _ in model.named_children())]
+    names = {part: _plain_names(model.get_submodule(part)) for part in parts}
+    found = {part: len(names[part] & set(weights)) for part in parts}
+    best = max(parts, key=lambda part: found[part])
+    # Half the names by chance is another network of the same library.
+    if not list_families(model.get_submodule(best)) or (
+        found[best] < 0.9 * len(names[best])
+        and best
+        or found[best] < 0.5 * len(weights)
+    ):
+        raise BadInput(
+            'the checkpoint is of another architecture than the '
+            f'{best or "model"} of this config: '
+            f'{_some(names[best] - set(weights))} not in the checkpoint, '
+            f'{_some(set(weights) - names[best])} not in the {best or "model"}'
+        )
+    return best
+
+
+def _some(names: set[str]) -> str:
+    first = min(names, default='none')
+    return first if len(names) < 2 else f'{first} and {len(names) - 1} more'
+
+
+def _plain_names(module: nn.Module) -> set[str]:
+    """Names of entries that a plain or a KernelDNA checkpoint has."""
+    names = set(module.state_dict())
+    for family in list_families(module):
+        names.update(f'{child.name}.weight' for child in family.children)
+    return names
