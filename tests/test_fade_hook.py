@@ -1,6 +1,7 @@
 """KernelFadeHook in real runs of mmengine's runner."""
 
 import copy
+import json
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from torch.utils.data import Dataset
 
 import mmkdna
 from mmkdna.adoption import KernelFadeHook, residual_names
+from mmkdna.adoption.teacher import FeatureTeacher
 from mmkdna.errors import BadInput
 
 STEPS = 8
@@ -112,7 +114,7 @@ def log_of(run):
 
 def test_from_a_plain_checkpoint_to_a_pure_one(plain, tmp_path):
     model, path = plain
-    run = runner(tmp_path / 'kdna', load_from=path)
+    run = runner(tmp_path / 'kdna', (dict(end=0.9),), load_from=path)
     run.train()
     assert run.model.first_loss == pytest.approx(first_loss(model), rel=1e-5)
     assert residual_names(run.model) == []
@@ -222,6 +224,8 @@ def test_a_run_that_ends_early_says_so(plain, tmp_path):
         (dict(begin=-0.1), 'fractions of the run'),
         (dict(end=1.5), 'fractions of the run'),
         (dict(shape='square'), "'cosine', 'linear'"),
+        (dict(teacher=-1), 'teacher=-1'),
+        (dict(teacher_end=2), 'teacher_end=2'),
     ],
 )
 def test_schedules_that_make_no_sense(arguments, message):
@@ -237,6 +241,64 @@ def test_schedule(shape):
     assert t[6:] == [1] * 5
     assert t == sorted(t)
     assert hook.fade(0.4) == pytest.approx(0.5)
+
+
+def losses_of(run):
+    lines = Path(run.log_dir, 'vis_data', 'scalars.json').read_text()
+    return [json.loads(line) for line in lines.splitlines()]
+
+
+def test_the_plain_network_teaches_features(plain, tmp_path):
+    model, path = plain
+    run = runner(
+        tmp_path / 'kdna',
+        hooks=(dict(end=0.4, teacher=3.0, teacher_end=0.7),),
+        load_from=path,
+        every=2,
+        default_hooks=dict(
+            logger=dict(type='LoggerHook', interval=1),
+            checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2),
+        ),
+    )
+    keys = list(run.model.state_dict())
+    run.train()
+    taught = [line.get('loss_features') for line in losses_of(run)]
+    # The student starts as its teacher, its norms but in the other mode.
+    assert all(loss > 0 for loss in taught[:5])
+    assert taught[5:] == [None] * 3
+    assert list(run.model.state_dict()) == keys
+    assert not run.model.backbone._forward_pre_hooks
+    assert 'parse_losses' not in vars(run.model)
+    saved = torch.load(tmp_path / 'kdna' / 'iter_4.pth', weights_only=False)
+    teacher = saved['kernel_fade_teacher']
+    for key, value in model.backbone.state_dict().items():
+        if key in teacher:
+            assert torch.equal(teacher[key], value), key
+    late = torch.load(tmp_path / 'kdna' / 'iter_6.pth', weights_only=False)
+    assert 'kernel_fade_teacher' not in late
+
+
+def test_features_are_compared_with_the_plain_networks(plain):
+    model, path = plain
+    twin = MODELS.build(model_cfg()).backbone
+    mmkdna.keep_residuals(twin)
+    twin.load_state_dict(model.backbone.state_dict())
+    teacher = FeatureTeacher(twin)
+    x = torch.randn(4, 16, 8, 8)
+    mmkdna.set_fade(twin, 0.5)
+    twin.train()
+    ours = twin(x)
+    loss = teacher.loss()
+    with torch.no_grad():
+        theirs = model.backbone.eval()(x)
+    expected = (ours - theirs).square().mean() / theirs.square().mean()
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    assert twin.stages[0][0].conv.conv.weight.grad.abs().sum() > 0
+    twin.eval()
+    twin(x)
+    assert not teacher.ours
+    teacher.close()
 
 
 def test_nothing_to_fade(tmp_path):

@@ -11,13 +11,16 @@ from typing import Any
 
 from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
 
 from ..errors import BadInput
 from ..layers import KernelDNALayer
+from .teacher import FeatureTeacher
 
+SAVED_TEACHER = 'kernel_fade_teacher'
 SHAPES = ('cosine', 'linear')
 
 
@@ -72,22 +75,33 @@ class KernelFadeHook(Hook):
     """Start as the pretrained plain network, end as pure KernelDNA.
 
     Plain weights that the run loads leave residuals; they fade over a part of
-    the run and are dropped at its end. Where none are, this does nothing.
+    the run and are dropped at its end. Until ``teacher_end`` the plain network
+    teaches the backbone the features of its shared stages, which costs each
+    step a forward of the backbone. Where no plain weights are loaded, this
+    does nothing. The defaults are what won in ``docs/adopt.md``.
 
     Args:
         begin: When the fade begins, as a fraction of the run.
         end: When it is complete.
         shape: ``'cosine'`` or ``'linear'``.
+        teacher: Weight of the loss of features; 0 for no teacher.
+        teacher_end: When the teacher leaves, as a fraction of the run.
 
     Raises:
-        BadInput: If not ``0 <= begin < end <= 1``, or the shape is unknown.
+        BadInput: If not ``0 <= begin < end <= 1``, or another argument is out
+            of its range.
     """
 
     # Before EMAHook copies the model, and before anything uses its kernels.
     priority = 'VERY_HIGH'
 
     def __init__(
-        self, begin: float = 0.0, end: float = 0.5, shape: str = 'cosine'
+        self,
+        begin: float = 0.0,
+        end: float = 0.3,
+        shape: str = 'cosine',
+        teacher: float = 10.0,
+        teacher_end: float = 0.8,
     ):
         if not 0 <= begin < end <= 1:
             raise BadInput(
@@ -99,9 +113,22 @@ class KernelFadeHook(Hook):
                 f'KernelFadeHook: shape={shape!r}: expected one of '
                 + ', '.join(map(repr, SHAPES))
             )
+        for name, value, most in (
+            ('teacher', teacher, math.inf),
+            ('teacher_end', teacher_end, 1),
+        ):
+            if not 0 <= value <= most:
+                raise BadInput(
+                    f'KernelFadeHook: {name}={value!r}: expected a number '
+                    f'from 0 to {most}'
+                )
         self.begin = begin
         self.end = end
         self.shape = shape
+        self.teacher = teacher
+        self.teacher_end = teacher_end
+        self._teacher: FeatureTeacher | None = None
+        self._saved_teacher: dict | None = None
 
     def fade(self, progress: float) -> float:
         """t at a point of the run, 0 at its first step, 1 at its last."""
@@ -115,6 +142,7 @@ class KernelFadeHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """A plain run that is resumed has the optimizer of a plain model."""
+        self._saved_teacher = checkpoint.get(SAVED_TEACHER)
         weights = checkpoint.get('state_dict', checkpoint)
         children = [
             n for n, m in kernel_dna_layers(runner.model) if m.role == 'child'
@@ -136,6 +164,42 @@ class KernelFadeHook(Hook):
     def before_train(self, runner: Runner) -> None:
         for averaged in _averaged(runner):
             self._mirror(runner.model, averaged)
+        self._hire(_unwrapped(runner))
+
+    def _hire(self, model: Any) -> None:
+        """Make a teacher of the plain network that the model is, or was."""
+        backbone = getattr(model, 'backbone', None)
+        fades = [
+            layer.fade
+            for _, layer in kernel_dna_layers(backbone or nn.Identity())
+            if layer.fade is not None
+        ]
+        is_plain = bool(fades) and not any(fades)
+        if self.teacher == 0 or not (is_plain or self._saved_teacher):
+            return
+        assert backbone is not None
+        teacher = FeatureTeacher(backbone, self._saved_teacher)
+        parse_losses = model.parse_losses
+
+        def parse_with_features(losses: dict) -> Any:
+            loss = self.teacher * teacher.loss()
+            return parse_losses({**losses, 'loss_features': loss})
+
+        # Where every model of mmengine sums its losses, before their scaling.
+        model.parse_losses = parse_with_features
+        self._teacher = teacher
+
+    def _dismiss(self, runner: Runner) -> None:
+        if self._teacher is not None:
+            self._teacher.close()
+            self._teacher = None
+            del _unwrapped(runner).parse_losses
+            # Else the log would go on with its last value.
+            runner.message_hub.log_scalars.pop('train/loss_features', None)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        if self._teacher is not None:
+            checkpoint[SAVED_TEACHER] = self._teacher.plain.state_dict()
 
     @staticmethod
     def _mirror(model: nn.Module, averaged: Any) -> None:
@@ -155,9 +219,12 @@ class KernelFadeHook(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None
     ) -> None:
+        progress = runner.iter / max(1, runner.max_iters - 1)
+        if progress >= self.teacher_end:
+            self._dismiss(runner)
         if not residual_names(runner.model):
             return
-        t = self.fade(runner.iter / max(1, runner.max_iters - 1))
+        t = self.fade(progress)
         set_fade(runner.model, t)
         for averaged in _averaged(runner):
             set_fade(averaged.module, t)
@@ -167,6 +234,7 @@ class KernelFadeHook(Hook):
             print_log('KernelDNA: the residuals have faded.', 'current')
 
     def after_train(self, runner: Runner) -> None:
+        self._dismiss(runner)
         left = residual_names(runner.model)
         if left:
             print_log(
@@ -176,6 +244,11 @@ class KernelFadeHook(Hook):
                 'current',
                 logging.WARNING,
             )
+
+
+def _unwrapped(runner: Runner) -> Any:
+    model = runner.model
+    return model.module if is_model_wrapper(model) else model
 
 
 def _averaged(runner: Runner) -> list[Any]:

@@ -61,9 +61,13 @@ def check_pretrained(cfg: Config) -> None:
     """Check that the weights a model starts from exist, where they are files.
 
     Raises:
-        FileNotFoundError: If the checkpoint of an ``init_cfg`` is missing.
+        FileNotFoundError: If the checkpoint of an ``init_cfg``, or
+            ``load_from``, is missing.
     """
-    for setting, path in _checkpoints(cfg.model, 'model'):
+    named = list(_checkpoints(cfg.model, 'model'))
+    if cfg.get('load_from'):
+        named.append(('load_from', cfg.load_from))
+    for setting, path in named:
         if '://' not in path and not osp.isfile(path):
             raise FileNotFoundError(
                 f'{path} is missing ({setting}): the weights that training '
