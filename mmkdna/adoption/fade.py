@@ -152,7 +152,11 @@ class KernelFadeHook(Hook):
             and any(key.endswith(f'{name}.weight') for name in children)
             for key in weights
         )
-        if plain and checkpoint.pop('optimizer', None) is not None:
+        if (
+            plain
+            and runner._resume
+            and checkpoint.pop('optimizer', None) is not None
+        ):
             print_log(
                 'The checkpoint is of a plain network: its weights are taken, '
                 "and the optimizer starts anew, since it knows that network's "
