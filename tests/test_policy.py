@@ -31,6 +31,8 @@ from mmkdna.layers import Policy
         ('norm', 0, "'LN', 'BN', None"),
         ('gate', 'softmax', "'identity', 'sigmoid'"),
         ('gate', None, "'identity', 'sigmoid'"),
+        ('align', 1, 'True or False'),
+        ('align', None, 'True or False'),
         ('families', 'layer1', 'list of lists'),
         ('families', [], 'list of lists'),
         ('families', ['a', 'b'], 'list of lists'),

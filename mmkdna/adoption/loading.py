@@ -6,6 +6,7 @@ network calls ``<child>.weight`` as that child's adapter. So ``init_cfg``,
 ``load_from`` and ``load_state_dict`` need no flag.
 """
 
+import importlib.util
 import logging
 from collections.abc import Iterator, MutableMapping, Sequence
 from typing import Any
@@ -193,6 +194,14 @@ def _align(module: nn.Module, state: State, families: list[Family]) -> int:
         and f'{family.parent.name}.weight' in state
     ]
     if not pairs:
+        return 0
+    if importlib.util.find_spec('scipy') is None:
+        print_log(
+            'KernelDNA: not aligned, since scipy is not installed; pip '
+            'install scipy, or set align=False',
+            'current',
+            logging.WARNING,
+        )
         return 0
     linked = {
         name

@@ -49,6 +49,9 @@ class Policy:
         families: Names of the members of each family, relative to the module
             that got the ``conv_cfg``. Overrides the rule that the first four
             arguments make.
+        align: Whether plain weights that load are put in an order of their
+            blocks' hidden channels in which children fit their parents
+            better; the network computes the same in any order.
 
     Raises:
         ValueError: If an argument is out of its type or range.
@@ -93,6 +96,8 @@ class Policy:
                 self.kernel_sizes,
                 'None or a list of ints of at least 1, such as [3]',
             )
+        if not isinstance(self.align, bool):
+            raise _bad('align', self.align, 'True or False')
         if self.families is not None:
             self._check_families(self.families)
 

@@ -1,0 +1,171 @@
+"""tools/convert_checkpoint.py and what it refuses to read."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.logging import HistoryBuffer
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from mmkdna.adoption.checkpoint import read_weights, write_weights
+from mmkdna.errors import BadInput
+from mmkdna.measure import build_model, plain_twin
+
+ROOT = Path(__file__).parent.parent
+CONFIG = ROOT / 'configs/digits/adopted_r18.py'
+
+
+@pytest.fixture(scope='module')
+def convert():
+    spec = importlib.util.spec_from_file_location(
+        'convert_checkpoint', ROOT / 'tools/convert_checkpoint.py'
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def convert(source, target, *options):
+        module.main([str(source), str(CONFIG), str(target), *options])
+
+    return convert
+
+
+@pytest.fixture(scope='module')
+def plain():
+    return build_model(plain_twin(Config.fromfile(CONFIG)))
+
+
+@pytest.fixture
+def source(plain, tmp_path):
+    """A plain checkpoint as mmengine's runner saves it."""
+    path = tmp_path / 'plain.pth'
+    log = {'train/loss': HistoryBuffer([1.0, 0.5], [1, 1])}
+    message_hub = dict(log_scalars=log, runtime_info={}, resumed_keys={})
+    torch.save(
+        dict(
+            state_dict=plain.state_dict(),
+            meta=dict(epoch=1),
+            message_hub=message_hub,
+        ),
+        path,
+    )
+    return path
+
+
+@pytest.mark.parametrize('ending', ['safetensors', 'pth'])
+def test_written_weights_load_as_they_are(
+    convert, plain, source, tmp_path, capsys, ending
+):
+    target = tmp_path / 'made' / f'kdna.{ending}'
+    convert(source, target)
+    out = capsys.readouterr().out
+    assert '4 residuals to fade' in out
+    assert 'backbone.layer4.1.conv1' in out
+    weights = read_weights(str(target))
+    twin = build_model(Config.fromfile(CONFIG))
+    assert str(twin.load_state_dict(weights)).startswith('<All keys matched')
+    x = torch.randn(2, 3, 48, 48)
+    twin.eval()
+    plain.eval()
+    with torch.no_grad():
+        expected = plain(x)
+        assert (twin(x) - expected).norm() < 1e-5 * expected.norm()
+    assert os.listdir(target.parent) == [target.name]
+
+
+def test_drop_residual_finishes_a_fade(convert, source, tmp_path, capsys):
+    half, pure = tmp_path / 'half.pth', tmp_path / 'pure.safetensors'
+    convert(source, half)
+    convert(half, pure, '--drop-residual')
+    assert 'no residuals' in capsys.readouterr().out
+    weights = load_file(pure)
+    twin = build_model(Config.fromfile(CONFIG))
+    assert set(weights) == set(twin.state_dict())
+    kept = read_weights(str(half))
+    assert all(torch.equal(value, kept[key]) for key, value in weights.items())
+    with safe_open(pure, 'pt') as file:
+        assert "type='KernelDNA'" in file.metadata()['config']
+
+
+def test_a_backbone_alone(convert, plain, tmp_path, capsys):
+    source, target = tmp_path / 'backbone.pth', tmp_path / 'kdna.pth'
+    torch.save(
+        {**plain.backbone.state_dict(), 'fc.bias': torch.ones(3)}, source
+    )
+    convert(source, target)
+    assert 'no place in the model: fc.bias' in capsys.readouterr().out
+    twin = build_model(Config.fromfile(CONFIG)).backbone
+    weights = read_weights(str(target))
+    assert str(twin.load_state_dict(weights)).startswith('<All keys matched')
+
+
+class Hostile:
+    def __reduce__(self):
+        return os.system, ('touch hacked',)
+
+
+def not_finite(state):
+    state['backbone.layer1.0.conv1.weight'][0, 0] = torch.inf
+    return state
+
+
+def cut(state):
+    key = 'backbone.layer4.1.conv1.weight'
+    state[key] = state[key][:7]
+    return state
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (lambda state: dict(state_dict=state, x=Hostile()), 'posix.system'),
+        (not_finite, r'backbone\.layer1\.0\.conv1\.weight is NaN or inf'),
+        (cut, r'layer4\.1\.conv1\.weight: \(7, 256, 3, 3\).*\(256, 256'),
+        (lambda state: [1, 2], 'holds no state dict'),
+        (lambda state: {}, 'holds no state dict'),
+        (
+            lambda state: torch.nn.Linear(2, 2).state_dict(),
+            'another architecture',
+        ),
+    ],
+)
+def test_refused(convert, plain, tmp_path, monkeypatch, change, message):
+    monkeypatch.chdir(tmp_path)
+    state = {key: value.clone() for key, value in plain.state_dict().items()}
+    torch.save(change(state), 'bad.pth')
+    Path('there.pth').write_text('as it was')
+    with pytest.raises(BadInput, match=message):
+        convert('bad.pth', 'there.pth')
+    assert Path('there.pth').read_text() == 'as it was'
+    assert sorted(os.listdir()) == ['bad.pth', 'there.pth']
+
+
+@pytest.mark.parametrize('ending', ['pth', 'safetensors'])
+def test_truncated(tmp_path, ending):
+    path = tmp_path / f'weights.{ending}'
+    write_weights(dict(weight=torch.randn(100, 100)), str(path), {})
+    whole = path.read_bytes()
+    for size in (0, 10, len(whole) // 2):
+        path.write_bytes(whole[:size])
+        with pytest.raises(BadInput, match='damaged'):
+            read_weights(str(path))
+
+
+def test_file_names(convert, source, tmp_path):
+    with pytest.raises(BadInput, match=r'ends in \.safetensors or \.pth'):
+        convert(source, tmp_path / 'kdna.bin')
+    with pytest.raises(FileNotFoundError, match='nowhere.pth'):
+        convert(tmp_path / 'nowhere.pth', tmp_path / 'kdna.pth')
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr('mmkdna.adoption.checkpoint.torch.save', full)
+    with pytest.raises(OSError, match='No space'):
+        write_weights({}, str(tmp_path / 'kdna.pth'), {})
+    assert os.listdir(tmp_path) == []
