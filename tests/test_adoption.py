@@ -287,22 +287,35 @@ class TestLoading:
         assert torch.equal(outputs(one), outputs(other))
         assert residual_names(other) == residual_names(one)
 
-    def test_wrong_shape_is_named(self):
+    @pytest.mark.parametrize('member', [0, 1])
+    def test_wrong_shape_is_named(self, member):
         plain, twin = plain_and_twin(RESNET18)
-        name = mmkdna.list_families(twin)[0].children[0].name
+        name = mmkdna.list_families(twin)[0].members[member].name
         state = plain.state_dict()
         state[f'{name}.weight'] = state[f'{name}.weight'][:3]
         with pytest.raises(RuntimeError, match='size mismatch') as error:
             twin.load_state_dict(state)
         assert name in str(error.value)
 
-    def test_a_kernel_that_is_not_finite_is_named(self):
+    @pytest.mark.parametrize('member', [0, 1])
+    def test_a_kernel_that_is_not_finite_is_named(self, member):
         plain, twin = plain_and_twin(RESNET18)
-        name = mmkdna.list_families(twin)[0].children[0].name
+        name = mmkdna.list_families(twin)[0].members[member].name
         state = plain.state_dict()
         state[f'{name}.weight'][0] = torch.nan
         with pytest.raises(BadInput, match=f'{name}.*NaN'):
             twin.load_state_dict(state)
+
+    def test_a_part_without_its_parent(self):
+        """Fitted to the parent that the model has by then."""
+        plain, twin = plain_and_twin(RESNET18, align=False)
+        twin.load_state_dict(plain.state_dict())
+        mmkdna.keep_residuals(twin)
+        block = plain.layer4[1].conv1
+        state = {'conv1.weight': block.weight.detach() * 2}
+        twin.layer4[1].load_state_dict(state, strict=False)
+        kernel = twin.layer4[1].conv1.kernel()
+        torch.testing.assert_close(kernel, 2 * block.weight)
 
     def test_deep_copies_load_too(self):
         plain, twin = plain_and_twin(RESNET18)

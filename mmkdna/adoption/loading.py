@@ -86,16 +86,18 @@ def translate(
     state = _Part(state_dict, prefix)
     _unshare(module, state, local_metadata.get(PLAN, {}))
     for family in families:
-        for name, child in family.children:
+        for name, layer in family.members:
             key = f'{name}.weight'
-            if key in state and state[key].shape != child.kernel_shape:
+            if key not in state:
+                continue
+            if state[key].shape != layer.kernel_shape:
                 error_msgs.append(
                     f'size mismatch for {prefix}{key}: '
                     f'{tuple(state[key].shape)} in the checkpoint, '
-                    f'{child.kernel_shape} in the model.'
+                    f'{layer.kernel_shape} in the model.'
                 )
                 del state[key]
-            elif key in state and not state[key].isfinite().all():
+            elif not state[key].isfinite().all():
                 raise BadInput(
                     f'{prefix}{key} is NaN or infinite in the checkpoint: '
                     'its training diverged, take an earlier one'
@@ -120,15 +122,15 @@ def _adopt(module: nn.Module, state: State, families: list[Family]) -> None:
     children = [child for family in families for child in family.children]
     aligned = _align(module, state, families)
     for family in families:
-        source = f'{family.parent.name}.weight'
-        if source in state:
-            parent = state[source].float()
-        else:
-            parent = family.parent.module.weight.detach().float()
         own = {
             name: state[f'{name}.weight'].float()
             for name, _ in family.children
         }
+        # A part of a model may be loaded without the parent.
+        parent = state.get(
+            f'{family.parent.name}.weight', family.parent.module.weight
+        )
+        parent = parent.detach().to(next(iter(own.values())))
         for name, child in family.children:
             fit = fit_modulation(own[name], parent)
             _write(state, name, child, fit)

@@ -91,8 +91,8 @@ def _some(names: set[str]) -> str:
 
 
 def _plain_names(module: nn.Module) -> set[str]:
-    """Names of entries that a plain or a KernelDNA checkpoint has."""
-    names = set(module.state_dict())
+    """Names of entries that a plain checkpoint has, and most of ours."""
+    names = {key for key in module.state_dict() if '.adapter.' not in key}
     for family in list_families(module):
         names.update(f'{child.name}.weight' for child in family.children)
     return names
