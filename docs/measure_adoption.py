@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from mmengine.config import Config
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import Runner
 from rich import box
 from rich.console import Console
@@ -29,7 +29,6 @@ import mmkdna
 from mmkdna.adoption import residual_names
 from mmkdna.adoption.checkpoint import read_weights
 from mmkdna.datasets import prepare_data
-from mmkdna.measure import build_model
 
 ROOT = Path(__file__).parent.parent
 NAIVE = 'KernelDNA, naive start'
@@ -70,10 +69,10 @@ class JpegArrays(Dataset):
         return sample
 
 
-def on_cifar(cfg: Config, folder: str) -> None:
-    """Train on 10,000 images of CIFAR-10, test on 2,000."""
+def on_cifar(cfg: Config, folder: str, images: int) -> None:
+    """Train on some images of CIFAR-10, test on 2,000 others."""
     for loader, split, count in (
-        (cfg.train_dataloader, 'train', 10_000),
+        (cfg.train_dataloader, 'train', images),
         (cfg.val_dataloader, 'test', 2_000),
         (cfg.test_dataloader, 'test', 2_000),
     ):
@@ -121,14 +120,20 @@ def run(cfg: Config, work_dir: Path, seed: int) -> float:
     return top1
 
 
-def fit_errors(path: str, align: bool, cifar: str | None) -> list[float]:
-    """Of each child that the plain weights are loaded into."""
+def fit_errors(path: str, align: bool) -> list[float]:
+    """Of each child that a plain checkpoint is loaded into."""
     cfg = Config.fromfile(ROOT / 'configs/digits/adopted_r18.py')
-    if cifar:
-        on_cifar(cfg, cifar)
-    cfg.model.backbone.conv_cfg.align = align
-    model = build_model(cfg)
-    model.load_state_dict(read_weights(path))
+    backbone = dict(cfg.model.backbone, deep_stem=False)
+    backbone['conv_cfg'] = dict(backbone['conv_cfg'], align=align)
+    init_default_scope('mmpretrain')
+    model = MODELS.build(backbone)
+    weights = {
+        key.removeprefix('backbone.'): value
+        for key, value in read_weights(path).items()
+        # The stems of the two data sets differ, the families do not.
+        if key.startswith('backbone.layer')
+    }
+    model.load_state_dict(weights, strict=False)
     rows = mmkdna.report(model).rows
     return [row.fit_error for row in rows if row.fit_error is not None]
 
@@ -140,6 +145,9 @@ def main() -> None:
     )
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     parser.add_argument('--cifar', help='folder of the two .npz files')
+    parser.add_argument(
+        '--images', type=int, default=5000, help='of CIFAR-10, to train on'
+    )
     parser.add_argument('--plain-epochs', type=int, default=30)
     parser.add_argument('--epochs', type=int, default=5)
     parser.add_argument('--work-dir', default='work_dirs/adoption')
@@ -152,7 +160,7 @@ def main() -> None:
             name = 'plain/r18' if way == 'start' else 'adopted_r18'
             cfg = Config.fromfile(ROOT / f'configs/digits/{name}.py')
             if args.cifar:
-                on_cifar(cfg, args.cifar)
+                on_cifar(cfg, args.cifar, args.images)
             else:
                 prepare_data(cfg, ['train_dataloader', 'val_dataloader'])
             epochs = args.plain_epochs if way == 'start' else args.epochs
@@ -203,7 +211,6 @@ def main() -> None:
                     / f'epoch_{args.plain_epochs}.pth'
                 ),
                 align,
-                args.cifar,
             )
         ]
         console.print(

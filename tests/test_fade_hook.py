@@ -140,15 +140,17 @@ def test_init_cfg_starts_the_same(plain, tmp_path):
     assert residual_names(run.model) == []
 
 
-def test_resumed_in_mid_fade_is_the_same_run(plain, tmp_path):
+@pytest.mark.parametrize('end', [0.9, 0.3])
+def test_resumed_in_mid_fade_is_the_same_run(plain, tmp_path, end):
+    """Or after the fade, the teacher still there."""
     _, path = plain
-    hooks = (dict(begin=0.1, end=0.9),)
+    hooks = (dict(begin=0.1, end=end, teacher_end=0.9),)
     whole = runner(tmp_path / 'whole', hooks, load_from=path)
     whole.train()
     half = tmp_path / 'whole' / 'iter_4.pth'
     saved = torch.load(half, weights_only=False)['state_dict']
     fades = [v for k, v in saved.items() if k.endswith('.fade')]
-    assert fades
+    assert bool(fades) == (end == 0.9)
     assert all(0 < float(t) < 1 for t in fades)
     resumed = runner(
         tmp_path / 'resumed', hooks, load_from=str(half), resume=True
