@@ -46,11 +46,14 @@ class JpegArrays(Dataset):
 
         data = np.load(path)
         starts, jpeg = data['offsets'], data['jpeg']
+        # They may come in the order of their classes.
+        chosen = np.random.default_rng(0).permutation(len(data['labels']))
+        chosen = chosen[:count]
         self.images = [
             cv2.imdecode(jpeg[starts[i] : starts[i + 1]], cv2.IMREAD_COLOR)
-            for i in range(count)
+            for i in chosen
         ]
-        self.labels = data['labels'][:count].tolist()
+        self.labels = data['labels'][chosen].tolist()
         self.pipeline = [TRANSFORMS.build(step) for step in pipeline]
 
     def __len__(self):
