@@ -163,7 +163,7 @@ def draw(stage: Stage, path: str) -> None:
                 )
     figure.colorbar(shown, ax=list(axes[0]), shrink=0.8)
     figure.suptitle(stage.name)
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=100, bbox_inches='tight')
     plt.close(figure)
 
 
