@@ -2,14 +2,15 @@
 
 import copy
 import json
-import re
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
+from mmpretrain.utils import register_all_modules
 from test_demo import run
 
 import mmkdna
@@ -50,6 +51,8 @@ def cwd(tmp_path_factory):
 def crops(cwd, monkeypatch):
     """Some batches of the validation crops."""
     monkeypatch.chdir(cwd)
+    register_all_modules(init_default_scope=False)
+    init_default_scope('mmpretrain')
     cfg = Config.fromfile(PLAIN)
     loader = Runner.build_dataloader(cfg.val_dataloader)
     return [batch for batch, _ in zip(loader, range(3), strict=False)]
@@ -127,10 +130,10 @@ def test_the_recommended_plan_builds(cwd):
     )
     assert len(list((cwd / 'maps').glob('*.png'))) == 2
     plan = cwd / 'plan.py'
-    snippet = re.search(r'^model = dict\(.*?^\s*\)+$', out, re.S | re.M)
     plan.write_text(
         f"_base_ = '{PLAIN}'\n"
-        "custom_imports = dict(imports=['mmkdna'])\n" + snippet[0]
+        "custom_imports = dict(imports=['mmkdna'])\n"
+        + out[out.index('model = dict(') :]
     )
     model = build_model(Config.fromfile(plan))
     families = mmkdna.list_families(model)
