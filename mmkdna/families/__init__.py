@@ -3,11 +3,13 @@
 from ..layers import Policy
 from .grouping import Family, Member, group_families
 from .hook import install
-from .linking import form_families, link, list_families
+from .linking import form_families, link, list_families, when_formed
 from .report import Report, ReportRow, report
 from .sites import conv_sites
+from .warehouses import form_dynamic
 
 install()
+when_formed.append(form_dynamic)
 
 __all__ = [
     'Family',

@@ -1,6 +1,6 @@
 """The convs that a KernelDNA ``conv_cfg`` built, and where they are."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from torch import nn
@@ -74,36 +74,56 @@ def conv_sites(
             them got belongs to the model itself.
     """
     policies = {id(module): policy for module, policy in owners}
-    sites: list[ConvSite] = []
+    sites = []
+    for name, module, around in walk(model):
+        policy = getattr(module, 'policy', None)
+        if isinstance(policy, Policy) and isinstance(
+            module, (nn.Conv2d, KernelDNALayer)
+        ):
+            # The outermost module with this conv_cfg got it from the config,
+            # the ones below it got it passed on.
+            owner = next(
+                (
+                    outer
+                    for outer, parent in reversed(around)
+                    if policies.get(id(parent)) == policy
+                ),
+                '',
+            )
+            containers = tuple(
+                (outer, id(parent))
+                for outer, parent in around
+                if is_container(parent)
+            )
+            sites.append(ConvSite(name, module, policy, containers, owner))
+    return sites
+
+
+def is_container(module: nn.Module) -> bool:
+    """Whether a module is a sequence of others, as a stage is."""
+    return isinstance(module, (nn.Sequential, nn.ModuleList))
+
+
+def walk(
+    model: nn.Module,
+) -> Iterator[tuple[str, nn.Module, tuple[tuple[str, nn.Module], ...]]]:
+    """Each module once: its name, itself, and the modules around it.
+
+    In order of depth; those around it innermost first, by name.
+    """
     seen: set[int] = set()
 
     def visit(
         module: nn.Module,
         name: str,
-        containers: tuple[tuple[str, int], ...],
-        owned: Mapping[Policy, str],
-    ) -> None:
+        around: tuple[tuple[str, nn.Module], ...],
+    ) -> Iterator:
         if id(module) in seen:
             return
         seen.add(id(module))
-        policy = getattr(module, 'policy', None)
-        if isinstance(policy, Policy) and isinstance(
-            module, (nn.Conv2d, KernelDNALayer)
-        ):
-            sites.append(
-                ConvSite(
-                    name, module, policy, containers, owned.get(policy, '')
-                )
-            )
-            return
-        if isinstance(module, (nn.Sequential, nn.ModuleList)):
-            containers = ((name, id(module)), *containers)
-        # The outermost module with this conv_cfg got it from the config, the
-        # ones below it got it passed on.
-        if id(module) in policies and policies[id(module)] not in owned:
-            owned = {**owned, policies[id(module)]: name}
+        yield name, module, around
+        around = ((name, module), *around)
         for key, child in module.named_children():
-            visit(child, f'{name}.{key}' if name else key, containers, owned)
+            yield from visit(child, f'{name}.{key}' if name else key, around)
 
-    visit(model, '', (), {})
-    return sites
+    yield from visit(model, '', ())

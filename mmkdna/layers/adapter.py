@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .norm import build_norm
+
 
 class StaticModulation(nn.Module):
     """``W_c = W_p * (1 + s) * (1 + f)``, independent of the input.
@@ -78,11 +80,7 @@ class DynamicRouting(nn.Module):
         self.squeeze = nn.Parameter(torch.empty(squeezed, channels))
         self.excite = nn.Parameter(torch.empty(channels, squeezed))
         self.excite_bias = nn.Parameter(torch.empty(channels))
-        self.norm = {
-            'LN': nn.LayerNorm,
-            'BN': nn.BatchNorm1d,
-            None: nn.Identity,
-        }[norm](squeezed)
+        self.norm: Any = build_norm(norm, squeezed)
         self.init_weights()
 
     def init_weights(self) -> None:

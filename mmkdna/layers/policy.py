@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
+from .norm import NORMS
+
 PARENTS = ('last', 'first')
-NORMS = ('LN', 'BN', None)
 GATES = ('identity', 'sigmoid')
 
 

@@ -1,0 +1,476 @@
+"""The other dynamic convolutions: their sums by hand, and their sizes."""
+
+import copy
+import math
+import pickle
+
+import mmengine
+import pytest
+import torch
+import torch.nn.functional as F
+from mmcv.cnn import build_conv_layer
+from mmengine.registry import HOOKS, MODELS
+from torch import nn
+
+import mmkdna
+from mmkdna.layers.peers import (
+    CondConv2d,
+    DyConv2d,
+    FDConv2d,
+    KernelWarehouseConv2d,
+    ODConv2d,
+)
+
+LAYERS = {
+    'CondConv': CondConv2d,
+    'DyConv': DyConv2d,
+    'ODConv': ODConv2d,
+    'KernelWarehouse': KernelWarehouseConv2d,
+    'FDConv': FDConv2d,
+}
+NORMED = ('ODConv', 'KernelWarehouse', 'FDConv')
+GEOMETRIES = [
+    dict(kernel_size=3, padding=1),
+    dict(kernel_size=3, stride=2, padding=2, dilation=2, groups=2),
+    dict(kernel_size=1, bias=True),
+    dict(kernel_size=(1, 3), padding=(0, 1), padding_mode='reflect'),
+]
+
+
+def net(kind, convs=1, channels=8, **geometry):
+    """Convs in a row, complete, with every parameter away from its start."""
+    model = nn.Sequential(
+        *(
+            build_conv_layer(dict(type=kind), channels, channels, **geometry)
+            for _ in range(convs)
+        )
+    )
+    mmkdna.form_families(model)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.4)
+    return model.double()
+
+
+def squeezed(layer, x):
+    """Mean over the pixels, linear, norm of one image or more, ReLU."""
+    squeeze = layer.squeeze
+    z = x.mean((2, 3)) @ squeeze.linear.weight.T
+    norm = squeeze.norm
+    if isinstance(norm, nn.BatchNorm1d):
+        z = (z - norm.running_mean) / (norm.running_var + norm.eps).sqrt()
+        z = z * norm.weight + norm.bias
+    return z.clamp(min=0)
+
+
+def affine(linear, z):
+    return z @ linear.weight.T + linear.bias
+
+
+def condconv(layer, x, i):
+    mix = 1 / (1 + (-affine(layer.routing, x.mean((2, 3)))[i]).exp())
+    return sum(a * w for a, w in zip(mix, layer.weight, strict=True)), mix
+
+
+def dyconv(layer, x, i):
+    z = affine(layer.excite, squeezed(layer, x))[i] / layer.temperature
+    mix = z.exp() / z.exp().sum()
+    return sum(a * w for a, w in zip(mix, layer.weight, strict=True)), mix
+
+
+def odconv(layer, x, i):
+    z = squeezed(layer, x)
+
+    def logits(linear):
+        return affine(linear, z)[i] / layer.temperature
+
+    kernel = layer.weight[0]
+    if layer.expert is not None:
+        mix = logits(layer.expert).softmax(0)
+        kernel = torch.einsum('e,eoihw->oihw', mix, layer.weight)
+    if layer.spatial is not None:
+        size = kernel.shape[2:]
+        kernel = kernel * logits(layer.spatial).sigmoid().view(size)
+    if layer.filter is not None:
+        f = logits(layer.filter).sigmoid()
+        kernel = kernel * f[:, None, None, None]
+    return by_input_channel(layer, kernel, logits(layer.channel).sigmoid())
+
+
+def by_input_channel(layer, kernel, factors):
+    """Scale a kernel by its input's channels, group by group."""
+    groups = kernel.unflatten(0, (layer.groups, -1))
+    factors = factors.view(layer.groups, 1, -1, 1, 1)
+    return (groups * factors).flatten(0, 1), None
+
+
+def kernel_warehouse(layer, x, i):
+    cells = layer.owner.cells
+    z = affine(layer.excite, squeezed(layer, x))[i]
+    rows = z.view(-1, len(cells) + 1)
+    kernel = torch.zeros(layer.kernel_shape).double()
+    cout, cin, high, wide = layer.kernel_shape
+    co, ci = cells.shape[1:]
+    row = 0
+    for place in range(high * wide):
+        for o in range(0, cout, co):
+            for j in range(0, cin, ci):
+                share = rows[row] / (rows[row].abs().sum() + 1e-3)
+                start = torch.zeros(len(cells) + 1).double()
+                start[layer.assignment[row]] = 1
+                t = layer.temperature
+                share = (1 - t) * share + t * start
+                cell = sum(share[n] * cells[n] for n in range(len(cells)))
+                y, w = divmod(place, wide)
+                kernel[o : o + co, j : j + ci, y, w] = cell
+                row += 1
+    return kernel, None
+
+
+def fdconv(layer, x, i):
+    z = squeezed(layer, x)
+    share = 2 * affine(layer.groups_of_frequencies, z)[i].sigmoid()
+    rows, columns = layer.matrix_shape
+    coefficients = torch.view_as_complex(layer.spectrum)
+    # One inverse transform a group, as the paper writes it.
+    matrix = sum(
+        share[g]
+        * torch.fft.irfft2(
+            coefficients * (layer.group == g), s=(rows, columns)
+        )
+        for g in range(len(share))
+    )
+    cout, cin, high, wide = layer.kernel_shape
+    kernel = torch.zeros(layer.kernel_shape).double()
+    for y in range(high):
+        for w in range(wide):
+            kernel[:, :, y, w] = matrix[
+                y * cout : (y + 1) * cout, w * cin : (w + 1) * cin
+            ]
+    channels = layer.in_channels
+    means = F.layer_norm(
+        x.mean((2, 3)),
+        [channels],
+        layer.local_norm.weight,
+        layer.local_norm.bias,
+    )
+    local = F.conv1d(
+        means[i][None, None],
+        layer.local.weight,
+        padding=layer.local.padding[0],
+    )[0]
+    local = 2 * local.sigmoid()
+    per_group = cout // layer.groups
+    for o in range(cout):
+        for c in range(cin):
+            channel = o // per_group * cin + c
+            kernel[o, c] *= local.view(per_group, high, wide, channels)[
+                o % per_group, :, :, channel
+            ]
+    if layer.spatial is not None:
+        kernel *= 2 * affine(layer.spatial, z)[i].sigmoid().view(high, wide)
+    f = 2 * affine(layer.filter, z)[i].sigmoid()
+    kernel = kernel * f[:, None, None, None]
+    channel = 2 * affine(layer.channel, z)[i].sigmoid()
+    return by_input_channel(layer, kernel, channel)
+
+
+def in_bands(layer, x):
+    """The sum over the bands, each cut out of the full transform."""
+    maps = 2 * layer.bands(x).sigmoid()
+    height, width = x.shape[2:]
+    frequency = torch.maximum(
+        torch.fft.fftfreq(height).abs()[:, None],
+        torch.fft.fftfreq(width).abs()[None],
+    )
+    edges = [0, 1 / 16, 1 / 8, 1 / 4, 1]
+    total = torch.zeros_like(x)
+    for band in range(4):
+        inside = (frequency >= edges[band]) & (frequency < edges[band + 1])
+        part = torch.fft.ifft2(torch.fft.fft2(x) * inside).real
+        total = total + part * maps[:, band, None]
+    return total
+
+
+BY_HAND = {
+    'CondConv': condconv,
+    'DyConv': dyconv,
+    'ODConv': odconv,
+    'KernelWarehouse': kernel_warehouse,
+    'FDConv': fdconv,
+}
+
+
+@pytest.mark.parametrize('geometry', GEOMETRIES, ids=str)
+@pytest.mark.parametrize('kind', LAYERS)
+@torch.no_grad()
+def test_forward_is_the_papers(kind, geometry):
+    model = net(kind, 2, **geometry).eval()
+    layer = model[1]
+    assert type(layer) is LAYERS[kind]
+    if layer.temperatures is not None:
+        layer.temperature.fill_(0.7)
+    x = torch.randn(3, 8, 9, 10).double()
+    y = layer(x)
+    for i in range(3):
+        kernel, mix = BY_HAND[kind](layer, x, i)
+        bias = layer.bias
+        if mix is not None and bias is not None:
+            bias = mix @ bias
+        inputs = x if kind != 'FDConv' else in_bands(layer, x)
+        plain = nn.Conv2d(8, 8, **{**geometry, 'bias': False}).double()
+        plain.weight.copy_(kernel)
+        expected = plain(inputs[i : i + 1])
+        if bias is not None:
+            expected = expected + bias[:, None, None]
+        torch.testing.assert_close(y[i : i + 1], expected.to(y))
+
+
+def test_odconv_mixes_its_experts_and_leaves_depthwise_filters():
+    conv = (
+        build_conv_layer(
+            dict(type='ODConv', experts=3), 8, 8, 3, groups=8, padding=1
+        )
+        .double()
+        .eval()
+    )
+    assert conv.filter is None
+    x = torch.randn(2, 8, 6, 6).double()
+    kernel, _ = odconv(conv, x, 1)
+    torch.testing.assert_close(
+        conv(x)[1:], F.conv2d(x[1:], kernel, padding=1, groups=8)
+    )
+
+
+PUBLISHED = [
+    # ODConv, arXiv 2209.07947, table 1; it measured DyConv as well.
+    (18, dict(type='ODConv'), 11.94),
+    (18, dict(type='ODConv', experts=4), 44.90),
+    (50, dict(type='ODConv'), 28.64),
+    (50, dict(type='ODConv', experts=4), 90.67),
+    (18, dict(type='DyConv'), 45.47),
+    # KernelWarehouse, arXiv 2406.07879, tables 1 and 2.
+    (18, dict(type='KernelWarehouse'), 11.93),
+    (50, dict(type='KernelWarehouse'), 28.05),
+    (18, dict(type='KernelWarehouse', budget=4), 45.86),
+    (18, None, 11.69),
+    (50, None, 25.56),
+]
+
+
+@pytest.mark.parametrize(('depth', 'conv_cfg', 'millions'), PUBLISHED)
+def test_published_parameter_counts(depth, conv_cfg, millions):
+    model = MODELS.build(
+        dict(type='mmpretrain.ResNet', depth=depth, conv_cfg=conv_cfg)
+    )
+    features = 512 if depth == 18 else 2048
+    head = nn.Linear(features, 1000)
+    count = sum(p.numel() for part in (model, head) for p in part.parameters())
+    assert round(count / 1e6, 2) == millions
+
+
+@pytest.mark.parametrize('kind', LAYERS)
+def test_trains_with_one_image_a_step(kind):
+    norm = dict(norm='LN') if kind in NORMED else {}
+    model = nn.Sequential(
+        build_conv_layer(dict(type=kind, **norm), 8, 8, 3, padding=1),
+        build_conv_layer(dict(type=kind, **norm), 8, 8, 3, padding=1),
+    )
+    mmkdna.form_families(model)
+    model(torch.randn(1, 8, 8, 8)).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize('kind', NORMED)
+def test_batch_norm_over_one_image_says_what_to_do(kind):
+    model = nn.Sequential(
+        build_conv_layer(dict(type=kind), 8, 8, 3),
+        build_conv_layer(dict(type=kind), 8, 8, 3),
+    )
+    mmkdna.form_families(model)
+    with pytest.raises(ValueError, match="norm='LN'"):
+        model(torch.randn(1, 8, 8, 8))
+
+
+@pytest.mark.parametrize('kind', LAYERS)
+def test_a_copy_and_a_pickle_compute_the_same_and_stand_alone(kind):
+    model = net(kind, 2, kernel_size=3, padding=1).eval()
+    x = torch.randn(2, 8, 8, 8).double()
+    expected = model(x)
+    copies = copy.deepcopy(model), pickle.loads(pickle.dumps(model))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    for other in copies:
+        torch.testing.assert_close(other(x), expected)
+
+
+@pytest.mark.parametrize('kind', LAYERS)
+def test_state_dict_round_trip(kind):
+    model, other = (
+        net(kind, 3, kernel_size=3, padding=1).eval() for _ in range(2)
+    )
+    other.load_state_dict(model.state_dict())
+    x = torch.randn(2, 8, 8, 8).double()
+    torch.testing.assert_close(other(x), model(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('kind', LAYERS)
+def test_autocast_stays_near_float32(kind):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        *(
+            build_conv_layer(dict(type=kind), 16, 16, 3, padding=1, bias=True)
+            for _ in range(2)
+        )
+    )
+    mmkdna.form_families(model)
+    model.eval()
+    x = torch.randn(2, 16, 12, 12)
+    with torch.autocast('cpu', torch.bfloat16):
+        half = model(x)
+    assert half.dtype == torch.bfloat16
+    full = model(x)
+    error = (half.float() - full).norm() / full.norm()
+    assert error < 0.03
+    half.float().sum().backward()
+
+
+def test_a_warehouse_starts_as_the_plain_network():
+    torch.manual_seed(0)
+    small = dict(
+        type='mmpretrain.ResNet', depth=18, stem_channels=8, base_channels=8
+    )
+    resnet = MODELS.build(small)
+    ours = MODELS.build(dict(small, conv_cfg=dict(type='KernelWarehouse')))
+    for model in (resnet, ours):
+        model.eval()  # returns nothing
+    layers = {
+        name: layer
+        for name, layer in ours.named_modules()
+        if isinstance(layer, KernelWarehouseConv2d)
+    }
+    # The shortcuts have stride 2 but for the first stage's, which has none.
+    assert len(layers) == 16 + 3
+    for layer in layers.values():
+        layer.temperature.fill_(1)
+    # As the warehouses say, a plain network's kernels.
+    weights = {
+        key: value
+        for key, value in ours.state_dict().items()
+        if key in resnet.state_dict()
+    }
+    image = torch.zeros(1, 8, 4, 4)
+    for name, layer in layers.items():
+        x = image.repeat(1, layer.in_channels // 8, 1, 1)
+        weights[f'{name}.weight'] = layer.kernels(x)[0].detach()
+    resnet.load_state_dict(weights)
+    x = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(ours(x)[0], resnet(x)[0])
+    # The kernels are as a plain network's are drawn, each cell used once.
+    for name, layer in layers.items():
+        std = weights[f'{name}.weight'].std()
+        fan_out = layer.kernel_shape[0] * math.prod(layer.kernel_size)
+        assert 0.7 < std / math.sqrt(2 / fan_out) < 1.3, name
+
+
+def test_the_first_conv_of_a_stage_shares_with_the_stage_before():
+    model = MODELS.build(
+        dict(
+            type='mmpretrain.ResNet',
+            depth=50,
+            conv_cfg=dict(type='KernelWarehouse'),
+        )
+    )
+    for name in ('conv1', 'layer1.0.conv1', 'layer1.0.downsample.0'):
+        assert type(model.get_submodule(name)) is nn.Conv2d, name
+
+    def owner(name):
+        return model.get_submodule(name).owner
+
+    first, second = owner('layer1.0.conv2'), owner('layer2.1.conv1')
+    assert first is not second
+    assert first is owner('layer1.2.conv3') is owner('layer2.0.conv1')
+    assert first is owner('layer2.0.downsample.0')
+    assert second is owner('layer2.0.conv2') is owner('layer3.0.conv1')
+
+
+@pytest.mark.parametrize('budget', [0.5, 0.25, 2])
+def test_a_warehouse_of_another_size(budget):
+    model = nn.Sequential(
+        *(
+            build_conv_layer(
+                dict(type='KernelWarehouse', budget=budget), 8, 8, 3
+            )
+            for _ in range(2)
+        )
+    )
+    mmkdna.form_families(model)
+    cells = model[0].cells
+    assert cells.shape == (2 * 9 * budget // 1, 8, 8)
+    assert model[1].cells is None
+    assert 'cells' not in dict(model[1].named_parameters())
+    used = torch.cat([layer.assignment for layer in model])
+    used = used[used < len(cells)]
+    assert len(used.unique()) == len(used)
+    model(torch.randn(2, 8, 8, 8)).sum().backward()
+
+
+def test_a_frozen_stage_stays_frozen():
+    model = MODELS.build(
+        dict(
+            type='mmpretrain.ResNet',
+            depth=18,
+            frozen_stages=1,
+            conv_cfg=dict(type='KernelWarehouse'),
+        )
+    )
+    assert not any(p.requires_grad for p in model.layer1.parameters())
+    assert all(p.requires_grad for p in model.layer3.parameters())
+
+
+def test_the_temperature_falls_and_a_resumed_run_goes_on(tmp_path):
+    hook = HOOKS.build(dict(type='TemperatureHook', iters=4))
+    layer = build_conv_layer(dict(type='DyConv'), 8, 8, 3)
+
+    class Runner:
+        model = nn.Sequential(layer)
+        train_dataloader = [0] * 3
+        logger = mmengine.logging.MMLogger.get_current_instance()
+        iter = 0
+
+    assert layer.temperature == 1
+    runner = Runner()
+    hook.before_train(runner)
+    seen = []
+    for runner.iter in range(7):
+        hook.before_train_iter(runner, 0)
+        seen.append(layer.temperature.item())
+    assert seen == [30, 22.75, 15.5, 8.25, 1, 1, 1]
+    resumed = HOOKS.build(dict(type='TemperatureHook', epochs=2))
+    resumed.before_train(runner)
+    runner.iter = 3
+    resumed.before_train_iter(runner, 0)
+    assert layer.temperature == 15.5
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (dict(experts=0), 'experts=0: expected an int of at least 1'),
+        (dict(expert=4), 'expert=4: expected one of .*did you mean experts'),
+        (dict(reduction='a'), "reduction='a': expected an int"),
+        (dict(norm='GN'), "norm='GN': expected one of 'LN', 'BN', None"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match='conv_cfg of ODConv: ' + message):
+        build_conv_layer(dict(type='ODConv', **arguments), 8, 8, 3)
+
+
+def test_wrong_budget_and_hook_arguments_are_named():
+    with pytest.raises(ValueError, match='budget=0: expected a number'):
+        build_conv_layer(dict(type='KernelWarehouse', budget=0), 8, 8, 3)
+    with pytest.raises(ValueError, match='epochs=0: expected an int'):
+        HOOKS.build(dict(type='TemperatureHook', epochs=0))
