@@ -13,14 +13,19 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from .errors import BadInput
+from .measure.complexity import input_size
 
 
 def config_parser(
-    description: str | None, several: bool = False, source: bool = False
+    description: str | None,
+    several: bool = False,
+    source: bool = False,
+    optional: bool = False,
 ) -> argparse.ArgumentParser:
     """A parser with the config, or ``several``, and ``--cfg-options``.
 
-    With ``source`` a checkpoint ``src`` comes before the config.
+    With ``source`` a checkpoint ``src`` comes before the config; with
+    ``optional`` there may be none of the several.
     """
     parser = argparse.ArgumentParser(
         description=description,
@@ -29,7 +34,9 @@ def config_parser(
     if source:
         parser.add_argument('src', help='checkpoint file to read')
     parser.add_argument(
-        'config', nargs='+' if several else None, help='config file'
+        'config',
+        nargs=('*' if optional else '+') if several else None,
+        help='config file',
     )
     parser.add_argument(
         '--cfg-options',
@@ -40,6 +47,37 @@ def config_parser(
         'train_dataloader.batch_size=4 or key="[a,b]"',
     )
     return parser
+
+
+def add_size_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the size of the input, see :func:`image_size`."""
+    parser.add_argument(
+        '--size',
+        type=_height_and_width,
+        metavar='HEIGHTxWIDTH',
+        help='of the input, in pixels, such as 800x1088 (default: as the '
+        'config tests)',
+    )
+
+
+def _height_and_width(text: str) -> tuple[int, int]:
+    height, x, width = text.partition('x')
+    if not (x and height.isdecimal() and width.isdecimal()):
+        raise argparse.ArgumentTypeError(
+            f'{text}: expected HEIGHTxWIDTH, such as 800x1088'
+        )
+    return int(height), int(width)
+
+
+def image_size(args: argparse.Namespace, cfg: Config) -> tuple[int, int]:
+    """What ``--size`` says, or the size that the config tests with."""
+    size: tuple[int, int] = args.size or input_size(cfg)
+    return size
+
+
+def short_name(path: str) -> str:
+    """A config's path as the tables call it."""
+    return path.removeprefix('configs/').removesuffix('.py')
 
 
 def add_runner_arguments(parser: argparse.ArgumentParser) -> None:

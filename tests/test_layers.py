@@ -272,7 +272,7 @@ def test_conv_module_takes_it_as_any_conv():
         (dict(groups=0), 'groups=0'),
         (dict(out_channels=18, groups=4), 'divisor of out_channels=18'),
         (dict(kernel_size=0), 'kernel_size=0'),
-        (dict(kernel_size=(3, 3, 3)), '2-d convolutions'),
+        (dict(kernel_size=(3, 3, 3)), 'a 2-d convolution'),
         (dict(kernel_size=(3, 3, 3)), '16 -> 16'),
         (dict(stride=0), 'stride=0'),
         (dict(padding=-1), 'padding=-1'),

@@ -175,7 +175,7 @@ def test_slurm_script_asks_for_the_gpus_and_passes_options_on(tmp_path):
 
 
 def test_costs_of_a_config_and_its_twin_are_a_row(tool, capsys):
-    small = ['--size', '32', '32', '--markdown']
+    small = ['--size', '32x32', '--markdown']
     tool('get_flops').main([str(ROOT / 'configs/digits/kdna_r18.py'), *small])
     (row,) = [s for s in capsys.readouterr().out.splitlines() if '%' in s]
     cells = [cell.strip() for cell in row.strip('| ').split('|')]
@@ -187,7 +187,7 @@ def test_steps_are_timed_in_turns(tool, capsys):
     tool('benchmark').main(
         [
             str(ROOT / 'configs/digits/kdna_r18.py'),
-            *('--size', '32', '32', '--rounds', '2', '--device', 'cpu'),
+            *('--size', '32x32', '--rounds', '2', '--device', 'cpu'),
         ]
     )
     out = capsys.readouterr().out

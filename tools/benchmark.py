@@ -1,77 +1,379 @@
-"""Time training steps of configs against their plain twins, in turns.
+"""Time conv types against the plain convolution, in turns.
 
-Each round is a step of both on the same batch of noise, in changing order;
-the ratio is KernelDNA's time over the plain twin's in the same round.
+On a layer (--layer 256x256x3 --size 50x84), a classifier of torchvision
+(--backbone resnet50) or the models of configs. Each round runs every type
+once, in changing order; a ratio is a type's time over the plain one's in the
+same round. With --json and --png it writes the figures and a picture, too.
 
-Example: python tools/benchmark.py configs/kdna_r50_in1k.py --batch 8
+Example: python tools/benchmark.py --backbone resnet50 --batch 8
 """
 
+import argparse
+import json
+import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
+import torch
 from mmengine.device import get_device
 from mmengine.logging import MMLogger
 from rich import box
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
-from mmkdna.cli import config_parser, exit_on_bad_input, load_config
+from mmkdna.cli import (
+    add_size_argument,
+    config_parser,
+    exit_on_bad_input,
+    image_size,
+    load_config,
+    short_name,
+)
+from mmkdna.errors import BadInput
 from mmkdna.measure import (
-    Trainee,
-    input_size,
-    interleaved_steps,
-    plain_twin,
-    synthetic_batch,
+    CONV_TYPES,
+    MODES,
+    PLAIN,
+    Conditions,
+    Ratio,
+    Subject,
+    backbone_subject,
+    config_subject,
+    interleave,
+    is_out_of_memory,
+    layer_subject,
+    parse_conv_type,
+    saved_bytes,
+    wait,
 )
 
+DTYPES = ('float32', 'bfloat16', 'float16')
+Build = Callable[[dict | None, Conditions], Subject]
+NO_MEMORY = 'out of memory'
 
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = config_parser(__doc__, several=True)
+
+def arguments() -> argparse.ArgumentParser:
+    parser = config_parser(__doc__, several=True, optional=True)
     parser.add_argument(
-        '--batch', type=int, default=2, help='images a step (default: 2)'
+        '--layer',
+        metavar='CINxCOUTxK',
+        help='time one conv, such as 256x256x3, with --size of its input',
     )
     parser.add_argument(
-        '--size',
-        nargs=2,
-        type=int,
-        metavar=('HEIGHT', 'WIDTH'),
-        help='of the images, in pixels (default: as the config tests)',
+        '--backbone', help='time a network of torchvision, such as resnet50'
     )
     parser.add_argument(
-        '--rounds', type=int, default=10, help='steps timed (default: 10)'
+        '--types',
+        nargs='+',
+        metavar='TYPE',
+        help='conv types, with arguments as in ODConv,experts=4; there are '
+        f'{", ".join(CONV_TYPES)} (default: all; of configs, their own)',
+    )
+    parser.add_argument(
+        '--modes',
+        nargs='+',
+        choices=MODES,
+        default=['forward', 'backward'],
+        metavar='MODE',
+        help='what is timed: forward (inference), backward (forward in '
+        'training, and backward), step (that and the optimizer) '
+        '(default: forward backward)',
+    )
+    parser.add_argument(
+        '--batch', type=int, default=2, help='images (default: 2)'
+    )
+    add_size_argument(parser)
+    parser.add_argument(
+        '--rounds', type=int, default=20, help='of each type (default: 20)'
     )
     parser.add_argument(
         '--device', default=get_device(), help='default: %(default)s'
     )
-    args = parser.parse_args(argv)
-    # The table alone, not what is logged about each model that is built.
-    MMLogger.get_current_instance().setLevel('ERROR')
-    if args.rounds < 2 or args.batch < 1:
-        parser.error('expected --rounds of at least 2, --batch of at least 1')
-    table = Table(box=box.SIMPLE, caption_justify='left')
-    table.caption = (
-        f'{args.rounds} rounds on {args.device}, {args.batch} images a step; '
-        'median (quartiles)'
+    parser.add_argument(
+        '--dtype',
+        choices=DTYPES,
+        default='float32',
+        help='bfloat16 and float16 by autocast (default: float32)',
     )
-    for title in ('config', 'input', 's a step', 'plain', 'ratio'):
-        table.add_column(title, overflow='fold')
+    parser.add_argument(
+        '--channels-last',
+        action='store_true',
+        help='weights and inputs in channels-last memory format',
+    )
+    parser.add_argument(
+        '--compile', action='store_true', help='by torch.compile'
+    )
+    parser.add_argument(
+        '--markdown', action='store_true', help='print Markdown tables'
+    )
+    parser.add_argument('--json', help='file to write the figures to')
+    parser.add_argument('--png', help='file to draw the figures to')
+    return parser
+
+
+def check(args: argparse.Namespace) -> None:
+    if args.rounds < 2 or args.batch < 1:
+        raise BadInput(
+            f'--rounds {args.rounds} --batch {args.batch}: expected at least '
+            '2 rounds of at least 1 image'
+        )
+    if not (args.config or args.layer or args.backbone):
+        raise BadInput(
+            'nothing to time: expected configs, --layer or --backbone'
+        )
+    try:
+        torch.empty(0, device=args.device)
+    except (RuntimeError, AssertionError) as error:
+        raise BadInput(
+            f'--device {args.device}: expected a device of this machine, such '
+            f'as {get_device()} ({str(error).splitlines()[0]})'
+        ) from error
+
+
+def layer_shape(text: str) -> tuple[int, int, int]:
+    parts = text.split('x')
+    if len(parts) != 3 or not all(p.isdecimal() and int(p) for p in parts):
+        raise BadInput(
+            f'--layer {text}: expected CINxCOUTxK, such as 256x256x3'
+        )
+    cin, cout, k = map(int, parts)
+    return cin, cout, k
+
+
+def subjects(
+    args: argparse.Namespace,
+) -> list[tuple[str, Build, tuple[int, int], list[str]]]:
+    """What is timed: its name, how it is built, its size, its types."""
+    found: list[tuple[str, Build, tuple[int, int], list[str]]] = []
+    types = args.types or [*CONV_TYPES]
+    if args.layer:
+        shape = layer_shape(args.layer)
+        if args.size is None:
+            raise BadInput(
+                '--layer: expected --size of its input, such as 50x84'
+            )
+        found.append(
+            (
+                f'layer {args.layer}',
+                lambda conv_cfg, how: layer_subject(conv_cfg, shape, how),
+                args.size,
+                types,
+            )
+        )
+    if args.backbone:
+        found.append(
+            (
+                args.backbone,
+                lambda conv_cfg, how: backbone_subject(
+                    conv_cfg, args.backbone, how
+                ),
+                args.size or (224, 224),
+                types,
+            )
+        )
     for path in args.config:
         cfg = load_config(path, args.cfg_options)
-        size = tuple(args.size) if args.size else input_size(cfg)
-        times = interleaved_steps(
-            Trainee(cfg, args.device),
-            Trainee(plain_twin(cfg), args.device),
-            [synthetic_batch(cfg, args.batch, size)],
-            args.rounds,
+        found.append(
+            (
+                short_name(path),
+                lambda conv_cfg, how, cfg=cfg: config_subject(
+                    conv_cfg, cfg, how
+                ),
+                image_size(args, cfg),
+                args.types or ['KernelDNA'],
+            )
         )
+    return found
+
+
+def memory(subject: Subject, mode: str) -> int | None:
+    """Bytes: on a GPU the peak of a run; on a CPU what a forward saves."""
+    device = subject.conditions.device
+    if torch.device(device).type == 'cuda':
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        subject.run(mode)
+        wait(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    if mode == 'forward':
+        return None
+    return saved_bytes(subject.model, subject.loss)
+
+
+def measure(
+    built: dict[str, Subject | None], mode: str, rounds: int, device: str
+) -> dict[str, dict[str, Any]]:
+    """A row of figures for each type, None where memory did not suffice."""
+    live = {name: s for name, s in built.items() if s is not None}
+    for subject in live.values():
+        subject.prepare(mode)
+    times = interleave(
+        {
+            name: lambda number, subject=subject: subject.run(mode)
+            for name, subject in live.items()
+        },
+        rounds,
+        device,
+    )
+    rows: dict[str, dict[str, Any]] = {}
+    base = times.get(PLAIN)
+    for name in built:
+        taken = times.get(name)
+        subject = live.get(name)
+        if taken is None or subject is None:
+            rows[name] = dict(seconds=None)
+            continue
+        ratio = Ratio.between(taken, base) if base else None
+        rows[name] = dict(
+            parameters=subject.parameters,
+            multiply_adds=subject.multiply_adds,
+            seconds=statistics.median(taken),
+            ratio=ratio and ratio.median,
+            quartiles=ratio and (ratio.low, ratio.high),
+            bytes=memory(subject, mode),
+            rounds=list(taken),
+        )
+        subject.model.zero_grad()
+    return rows
+
+
+def as_table(
+    title: str, rows: dict[str, dict[str, Any]], markdown: bool, gpu: bool
+) -> Table:
+    table = Table(
+        title=title,
+        title_justify='left',
+        box=box.MARKDOWN if markdown else box.SIMPLE,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column('conv type', no_wrap=True)
+    for column in (
+        'M params',
+        'G madds',
+        'ms',
+        'ratio',
+        '(quartiles)',
+        f'{"peak" if gpu else "saved"} MB',
+        'ratio',
+    ):
+        table.add_column(column, justify='right')
+    base = rows[PLAIN].get('bytes')
+    for name, row in rows.items():
+        if row['seconds'] is None:
+            table.add_row(name, '', '', NO_MEMORY)
+            continue
+        used = row['bytes']
+        quartiles = row['quartiles']
         table.add_row(
-            path.removeprefix('configs/').removesuffix('.py'),
-            'x'.join(map(str, size)),
-            f'{statistics.median(times.kernel_dna):.3f}',
-            f'{statistics.median(times.plain):.3f}',
-            str(times.ratio),
+            name,
+            f'{row["parameters"] / 1e6:.2f}',
+            f'{row["multiply_adds"] / 1e9:.2f}',
+            f'{1000 * row["seconds"]:.1f}',
+            f'{row["ratio"]:.3f}' if row['ratio'] else '',
+            '({:.2f}-{:.2f})'.format(*quartiles) if quartiles else '',
+            '' if used is None else f'{used / 1e6:.1f}',
+            f'{used / base:.3f}' if used and base else '',
         )
-    Console().print(table)
+    return table
+
+
+def draw(panels: dict[str, dict[str, dict[str, Any]]], path: str) -> None:
+    """Parameters against the ratio of times, a panel for each table."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5 * len(panels), 4), layout='constrained')
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, (title, rows) in zip(axes, panels.items(), strict=True):
+        for name, row in rows.items():
+            if row['seconds'] is None or row['ratio'] is None:
+                continue
+            low, high = row['quartiles']
+            ratio, millions = row['ratio'], row['parameters'] / 1e6
+            spread = [[ratio - low], [high - ratio]]
+            axis.errorbar(millions, ratio, spread, fmt='o', capsize=3)
+            axis.annotate(
+                name,
+                (millions, ratio),
+                xytext=(5, 4),
+                textcoords='offset points',
+                fontsize=8,
+            )
+        axis.axhline(1, color='grey', linewidth=0.8, linestyle=':')
+        axis.margins(x=0.25, y=0.12)
+        axis.set(
+            title=title.replace(', ', '\n', 1),
+            xlabel='parameters, millions',
+            ylabel='time over the plain one (quartiles)',
+        )
+        axis.title.set_fontsize(9)
+    beside = f'{path}.part'
+    figure.savefig(beside, format='png', dpi=110)
+    os.replace(beside, path)
+
+
+def build_all(
+    types: Sequence[str], build: Build, how: Conditions
+) -> dict[str, Subject | None]:
+    built: dict[str, Subject | None] = {}
+    for name in [PLAIN, *(t for t in types if t != PLAIN)]:
+        try:
+            built[name] = build(parse_conv_type(name), how)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            built[name] = None
+    return built
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = arguments().parse_args(argv)
+    # The tables alone, not what is logged about each model that is built.
+    MMLogger.get_current_instance().setLevel('ERROR')
+    check(args)
+    for name in args.types or ():
+        parse_conv_type(name)
+    console = Console(width=200 if args.markdown else None)
+    panels = {}
+    for what, build, size, types in subjects(args):
+        how = Conditions(
+            args.batch,
+            size,
+            args.device,
+            getattr(torch, args.dtype),
+            args.channels_last,
+            args.compile,
+        )
+        built = build_all(types, build, how)
+        extras = [
+            args.device,
+            args.dtype,
+            *(['channels last'] if args.channels_last else []),
+            *(['compiled'] if args.compile else []),
+        ]
+        for mode in track(
+            args.modes,
+            f'{what} ...',
+            console=Console(stderr=True),
+            transient=True,
+        ):
+            title = (
+                f'{what}, {mode}, batch {args.batch}, {size[0]}x{size[1]}, '
+                f'{args.rounds} rounds, {", ".join(extras)}'
+            )
+            panels[title] = measure(built, mode, args.rounds, args.device)
+        for title in list(panels)[-len(args.modes) :]:
+            gpu = torch.device(args.device).type == 'cuda'
+            console.print(as_table(title, panels[title], args.markdown, gpu))
+        del built
+    if args.json:
+        beside = Path(f'{args.json}.part')
+        beside.write_text(json.dumps(panels, indent=1))
+        os.replace(beside, args.json)
+    if args.png:
+        draw(panels, args.png)
 
 
 if __name__ == '__main__':

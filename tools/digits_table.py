@@ -9,7 +9,7 @@ Example: python tools/digits_table.py work_dirs/digits
 import argparse
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mmengine.config import Config
@@ -21,9 +21,10 @@ from rich.table import Table
 from mmkdna.cli import exit_on_bad_input
 from mmkdna.datasets import prepare_data
 from mmkdna.measure import (
+    Ratio,
     Trainee,
     input_size,
-    interleaved_steps,
+    interleave,
     multiply_adds,
 )
 
@@ -74,13 +75,15 @@ def add_pair(table: Table, root: Path, name: str, rounds: int) -> None:
     prepare_data(cfg, ['train_dataloader'])
     trainees = {kind: trained(*run[:2]) for kind, run in runs.items()}
     loader = iter(Runner.build_dataloader(cfg.train_dataloader, seed=0))
-    times = interleaved_steps(
-        trainees['KernelDNA'],
-        trainees['plain'],
-        [next(loader) for _ in range(BATCHES)],
-        rounds,
+    batches = [next(loader) for _ in range(BATCHES)]
+
+    def steps(trainee: Trainee) -> Callable[[int], None]:
+        return lambda number: trainee.step(batches[number % BATCHES])
+
+    seconds = interleave(
+        {kind: steps(trainee) for kind, trainee in trainees.items()}, rounds
     )
-    seconds = {'KernelDNA': times.kernel_dna, 'plain': times.plain}
+    ratio = Ratio.between(seconds['KernelDNA'], seconds['plain'])
     for kind, (config, _, scores) in runs.items():
         model = trainees[kind].model
         count = multiply_adds(model, input_size(config))
@@ -94,7 +97,7 @@ def add_pair(table: Table, root: Path, name: str, rounds: int) -> None:
                 for key, (_, factor) in SCORES.items()
             ),
             f'{statistics.median(seconds[kind]):.3f}',
-            str(times.ratio) if kind == 'KernelDNA' else '',
+            str(ratio) if kind == 'KernelDNA' else '',
         )
 
 

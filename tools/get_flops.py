@@ -15,10 +15,16 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from mmkdna.cli import config_parser, exit_on_bad_input, load_config
+from mmkdna.cli import (
+    add_size_argument,
+    config_parser,
+    exit_on_bad_input,
+    image_size,
+    load_config,
+    short_name,
+)
 from mmkdna.measure import (
     build_model,
-    input_size,
     multiply_adds,
     plain_twin,
 )
@@ -48,13 +54,7 @@ def cost_table(markdown: bool) -> Table:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = config_parser(__doc__, several=True)
-    parser.add_argument(
-        '--size',
-        nargs=2,
-        type=int,
-        metavar=('HEIGHT', 'WIDTH'),
-        help='of the input, in pixels (default: as the config tests)',
-    )
+    add_size_argument(parser)
     parser.add_argument(
         '--markdown', action='store_true', help='print a Markdown table'
     )
@@ -64,11 +64,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     table = cost_table(args.markdown)
     for path in args.config:
         cfg = load_config(path, args.cfg_options)
-        size = tuple(args.size) if args.size else input_size(cfg)
+        size = image_size(args, cfg)
         ours, plain = cost(cfg, size), cost(plain_twin(cfg), size)
         change = ours.parameters / plain.parameters - 1
         table.add_row(
-            path.removeprefix('configs/').removesuffix('.py'),
+            short_name(path),
             'x'.join(map(str, size)),
             f'{ours.parameters / 1e6:.2f}',
             f'{plain.parameters / 1e6:.2f}',

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 from mmengine.logging import print_log
@@ -33,9 +34,19 @@ def link(family: Family) -> None:
             policy.norm,
             policy.gate,
         )
-        adapter.to(child.weight).train(child.training)
-        adapter.requires_grad_(child.weight.requires_grad)
+        _take_after(adapter, child)
         child.become_child(parent, adapter)
+
+
+def _take_after(adapter: Adapter, child: KernelDNALayer) -> None:
+    """Only where it has to change: a model may have a thousand children."""
+    new, old = adapter.static.filter, child.weight
+    if (new.device, new.dtype) != (old.device, old.dtype):
+        adapter.to(old)
+    if not child.training:
+        adapter.eval()
+    if not old.requires_grad:
+        adapter.requires_grad_(False)
 
 
 def form_families(
@@ -111,8 +122,14 @@ def saved_parameters(child: KernelDNALayer) -> int:
 
 
 def _summary(model: nn.Module, families: list[Family]) -> str:
-    children = [child for family in families for child in family.children]
-    saved = sum(saved_parameters(conv) for _, conv in children)
+    children = [conv for family in families for _, conv in family.children]
+    # Equal ones save the same, and there may be a thousand.
+    kinds = Counter((conv.kernel_shape, conv.policy) for conv in children)
+    example = {(conv.kernel_shape, conv.policy): conv for conv in children}
+    saved = sum(
+        count * saved_parameters(example[kind])
+        for kind, count in kinds.items()
+    )
     total = sum(p.numel() for p in model.parameters())
     return (
         f'KernelDNA: {len(families)} families, {len(children)} children; '

@@ -37,6 +37,8 @@ def form_dynamic(model: nn.Module) -> None:
     Args:
         model: Changed in place; a second time changes nothing.
     """
+    if not any(isinstance(m, DynamicConv2d) for m in model.modules()):
+        return
     for name in _plain_shortcuts(model):
         _make_ordinary(model, name)
     form_warehouses(model)

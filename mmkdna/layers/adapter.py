@@ -81,20 +81,22 @@ class DynamicRouting(nn.Module):
         self.excite = nn.Parameter(torch.empty(channels, squeezed))
         self.excite_bias = nn.Parameter(torch.empty(channels))
         self.norm: Any = build_norm(norm, squeezed)
-        self.init_weights()
+        self._init_linears()
 
     def init_weights(self) -> None:
         """As nn.Linear; for the identity gate, the excite at zero."""
-        nn.init.kaiming_uniform_(self.squeeze, a=math.sqrt(5))
+        self._init_linears()
         if not isinstance(self.norm, nn.Identity):
             self.norm.reset_parameters()
+
+    def _init_linears(self) -> None:
+        _as_linear(self.squeeze, self.squeeze.shape[1])
         if self.identity_gate:
             nn.init.zeros_(self.excite)
             nn.init.zeros_(self.excite_bias)
         else:
-            nn.init.kaiming_uniform_(self.excite, a=math.sqrt(5))
-            bound = self.excite.shape[1] ** -0.5
-            nn.init.uniform_(self.excite_bias, -bound, bound)
+            for tensor in (self.excite, self.excite_bias):
+                _as_linear(tensor, self.excite.shape[1])
 
     def is_open(self) -> bool:
         """Whether the gate is exactly 1 for every input."""
@@ -107,6 +109,11 @@ class DynamicRouting(nn.Module):
         z = self.norm(F.linear(x, self.squeeze)).relu()
         gate = F.linear(z, self.excite, self.excite_bias).sigmoid()
         return 2 * gate if self.identity_gate else gate
+
+
+def _as_linear(tensor: Tensor, fan_in: int) -> None:
+    bound = fan_in**-0.5
+    nn.init.uniform_(tensor, -bound, bound)
 
 
 class _Scale(torch.autograd.Function):
@@ -130,6 +137,44 @@ class _Scale(torch.autograd.Function):
 def scale(x: Tensor, factor: Tensor) -> Tensor:
     """``x * factor`` for a factor that broadcasts to the shape of x."""
     return _Scale.apply(x, factor)
+
+
+class _Gate(torch.autograd.Function):
+    """``x * gate``, which keeps its result for the backward, not x.
+
+    The convolution behind it keeps the same tensor.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gate: Tensor) -> Tensor:
+        y = x * gate
+        ctx.save_for_backward(y, gate)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        y, gate = ctx.saved_tensors
+        product = grad * y
+        grad_gate = product.sum_to_size(gate.shape) / gate
+        # A gate that is 0 to rounding is shut, and its sigmoid is flat.
+        grad_gate = grad_gate.masked_fill(gate == 0, 0)
+        reused = None if torch.is_grad_enabled() else product
+        return torch.mul(grad, gate, out=reused), grad_gate
+
+
+def gated(x: Tensor, gate: Tensor) -> Tensor:
+    """``x * gate``, in the dtype that a convolution computes in.
+
+    Args:
+        x: The input of a convolution.
+        gate: Positive, and broadcasts to the shape of x.
+    """
+    device = x.device.type
+    # As autocast does it, which leaves double precision alone.
+    if torch.is_autocast_enabled(device) and x.dtype != torch.float64:
+        dtype = torch.get_autocast_dtype(device)
+        x, gate = x.to(dtype), gate.to(dtype)
+    return _Gate.apply(x, gate)
 
 
 def mean_over(x: Tensor, axes: tuple[int, ...]) -> Tensor:

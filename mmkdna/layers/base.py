@@ -3,13 +3,16 @@
 Source: KernelDNA, arXiv 2503.23379, method section.
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from .adapter import Adapter
+from .adapter import Adapter, gated, scale
+from .cache import KernelCache, runs_eagerly
 from .policy import Policy
+
+_Layer = TypeVar('_Layer', bound='KernelDNALayer')
 
 
 class KernelDNALayer(nn.Module):
@@ -62,6 +65,7 @@ class KernelDNALayer(nn.Module):
         self.fit_error: float | None = None
         """Of a child that plain weights were loaded into: how much of its
         own kernel the family's leaves, relative; see ``mmkdna.adoption``."""
+        self._cache = KernelCache()
         self.to_empty(device=device or torch.empty(0).device)
         self.init_weights()
 
@@ -106,6 +110,7 @@ class KernelDNALayer(nn.Module):
                 self.hold_residual()
         elif any(key.startswith(prefix) for key in state_dict):
             self.drop_residual()
+        self._cache.clear()
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def init_weights(self) -> None:
@@ -113,7 +118,23 @@ class KernelDNALayer(nn.Module):
         raise NotImplementedError
 
     def kernel(self) -> Tensor:
-        """The kernel in use, of the shape ``kernel_shape``."""
+        """The kernel in use, of the shape ``kernel_shape``.
+
+        Evaluated without gradients, a child's is kept until one of the
+        tensors that it comes from changes.
+        """
+        if self.adapter is None and self.residual is None:
+            return self.weight
+        if (
+            self.training
+            or torch.is_grad_enabled()
+            or not self.policy.cache_kernels
+            or not runs_eagerly()
+        ):
+            return self._derive_kernel()
+        return self._cache.get(self._kernel_sources(), self._derive_kernel)
+
+    def _derive_kernel(self) -> Tensor:
         if self.adapter is None:
             kernel: Tensor = self.weight
         else:
@@ -121,3 +142,50 @@ class KernelDNALayer(nn.Module):
         if self.residual is None or self.fade is None:
             return kernel
         return kernel + (1 - self.fade) * self.residual
+
+    def _kernel_sources(self) -> list[Tensor]:
+        """All that :meth:`_derive_kernel` reads."""
+        if self.adapter is None:
+            sources = [self.weight]
+        else:
+            static = self.adapter.static
+            sources = [self._parent[0].weight, *static.parameters()]
+        return sources + [
+            tensor
+            for tensor in (self.residual, self.fade)
+            if tensor is not None
+        ]
+
+    def with_gate(self, x: Tensor, gate: Tensor) -> tuple[Tensor, Tensor]:
+        """The input and the kernel of a child, one of them with the gate.
+
+        Both give the same result for a single image; then the smaller of the
+        two is scaled.
+
+        Args:
+            x: The input.
+            gate: ``(N, C_in)``, in the shape that broadcasts to x.
+        """
+        kernel = self.kernel()
+        if (
+            runs_eagerly()
+            and not torch.is_grad_enabled()
+            and self.groups == 1
+            and len(x) == 1
+            and kernel.numel() < x.numel()
+        ):
+            axes = [1] * (kernel.dim() - 2)
+            return x, scale(kernel, gate.view(1, -1, *axes))
+        return gated(x, gate), kernel
+
+    def train(self: _Layer, mode: bool = True) -> _Layer:
+        self._cache.clear()
+        return super().train(mode)
+
+    def _apply(self: _Layer, *args: Any, **kwargs: Any) -> _Layer:
+        self._cache.clear()
+        return super()._apply(*args, **kwargs)
+
+    def __getstate__(self) -> dict:
+        # A copy makes its own.
+        return {**self.__dict__, '_cache': KernelCache()}

@@ -9,7 +9,7 @@ from mmengine.model import kaiming_init
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from .adapter import mean_over, scale
+from .adapter import mean_over
 from .base import KernelDNALayer
 from .geometry import CONV2D, Geometry, plain_conv
 from .policy import Policy
@@ -47,10 +47,11 @@ class KernelDNAConv2d(Geometry, KernelDNALayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve ``(N, C_in, H, W)`` to ``(N, C_out, H', W')``."""
-        if self.adapter is not None:
-            gate = self.adapter.routing(mean_over(x, (2, 3)))
-            x = scale(x, gate[..., None, None])
-        return self.convolve(x, self.kernel(), self.bias)
+        if self.adapter is None:
+            return self.convolve(x, self.kernel(), self.bias)
+        gate = self.adapter.routing(mean_over(x, (2, 3)))
+        x, kernel = self.with_gate(x, gate[..., None, None])
+        return self.convolve(x, kernel, self.bias)
 
     def extra_repr(self) -> str:
         return (

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .adapter import mean_over, scale
+from .adapter import mean_over
 from .base import KernelDNALayer
 from .policy import Policy
 
@@ -59,11 +59,12 @@ class KernelDNALinear(KernelDNALayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, ..., C_in)`` to ``(N, ..., C_out)``."""
-        if self.adapter is not None:
-            pixels = x.flatten(1, -2) if x.dim() > 2 else x[:, None]
-            gate = self.adapter.routing(mean_over(pixels, (1,)))
-            x = scale(pixels, gate[:, None]).view(x.shape)
-        return F.linear(x, self.kernel(), self.bias)
+        if self.adapter is None:
+            return F.linear(x, self.kernel(), self.bias)
+        pixels = x.flatten(1, -2) if x.dim() > 2 else x[:, None]
+        gate = self.adapter.routing(mean_over(pixels, (1,)))
+        pixels, kernel = self.with_gate(pixels, gate[:, None])
+        return F.linear(pixels.view(x.shape), kernel, self.bias)
 
     def extra_repr(self) -> str:
         return (

@@ -53,6 +53,8 @@ class Policy:
         align: Whether plain weights that load are put in an order of their
             blocks' hidden channels in which children fit their parents
             better; the network computes the same in any order.
+        cache_kernels: Whether a child in evaluation keeps its kernel between
+            two forwards, which takes the memory of that kernel.
 
     Raises:
         ValueError: If an argument is out of its type or range.
@@ -67,6 +69,7 @@ class Policy:
     gate: str = 'identity'
     families: tuple[tuple[str, ...], ...] | None = None
     align: bool = True
+    cache_kernels: bool = True
 
     def __post_init__(self) -> None:
         for name in ('family_size', 'kernel_sizes', 'families'):
@@ -97,8 +100,9 @@ class Policy:
                 self.kernel_sizes,
                 'None or a list of ints of at least 1, such as [3]',
             )
-        if not isinstance(self.align, bool):
-            raise _bad('align', self.align, 'True or False')
+        for name in ('align', 'cache_kernels'):
+            if not isinstance(getattr(self, name), bool):
+                raise _bad(name, getattr(self, name), 'True or False')
         if self.families is not None:
             self._check_families(self.families)
 

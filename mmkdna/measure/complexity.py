@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -66,11 +66,26 @@ def multiply_adds(model: nn.Module, size: tuple[int, int]) -> int:
         model: A detector, segmentor or classifier; it is left as it is.
         size: Height and width of the input, in pixels.
     """
+    return counted(model, _forward, (3, *size))
+
+
+def counted(
+    model: nn.Module,
+    forward: Callable[[nn.Module, Tensor], object],
+    shape: Sequence[int],
+) -> int:
+    """Multiply-adds of any forward on one input, as :func:`multiply_adds`.
+
+    Args:
+        model: It is left as it is.
+        forward: Runs a copy of it on an input.
+        shape: Of the input, without the batch.
+    """
     shape_only = copy.deepcopy(model).to('meta')
     nn.Module.train(shape_only, False)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
-        _forward(shape_only, torch.empty(1, 3, *size, device='meta'))
+        forward(shape_only, torch.empty(1, *shape, device='meta'))
     return counter.get_total_flops() // 2
 
 

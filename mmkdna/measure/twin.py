@@ -39,24 +39,38 @@ def plain_twin(cfg: Config) -> Config:
     Each ``conv_cfg`` of the type ``KernelDNA`` is dropped, and each backbone
     of :mod:`mmkdna.backbones` is the class of mmpretrain that it extends.
     """
+    return switched(cfg, None)
+
+
+def switched(cfg: Config, conv_cfg: dict | None) -> Config:
+    """A copy of a config with another conv type where KernelDNA is.
+
+    Args:
+        cfg: The config.
+        conv_cfg: In the place of each ``conv_cfg`` of the type ``KernelDNA``
+            and of the backbones of :mod:`mmkdna.backbones`; None for none.
+    """
     twin = copy.deepcopy(cfg)
-    twin.model = _plain(twin.model.to_dict())
+    twin.model = _switched(twin.model.to_dict(), conv_cfg)
     return twin
 
 
-def _plain(node: Any) -> Any:
+def _switched(node: Any, conv_cfg: dict | None) -> Any:
     if isinstance(node, (list, tuple)):
-        return type(node)(_plain(item) for item in node)
+        return type(node)(_switched(item, conv_cfg) for item in node)
     if not isinstance(node, dict):
         return node
-    node = {key: _plain(value) for key, value in node.items()}
-    conv_cfg = node.get('conv_cfg')
+    node = {key: _switched(value, conv_cfg) for key, value in node.items()}
+    present = node.get('conv_cfg')
     kind = str(node.get('type', ''))
+    ours = isinstance(present, dict) and present.get('type') == 'KernelDNA'
     if kind.startswith(_OURS):
         node['type'] = 'mmpretrain.' + kind.removeprefix(_OURS)
+        ours = True
+    if ours:
         node.pop('conv_cfg', None)
-    elif isinstance(conv_cfg, dict) and conv_cfg.get('type') == 'KernelDNA':
-        del node['conv_cfg']
+        if conv_cfg is not None:
+            node['conv_cfg'] = dict(conv_cfg)
     return node
 
 

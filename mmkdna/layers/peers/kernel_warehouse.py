@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..policy import is_int
 from .base import DynamicConv2d, Squeeze, excite, register
 
 
@@ -123,7 +122,8 @@ class KernelWarehouseConv2d(DynamicConv2d):
 
     def attention(self, x: Tensor) -> Tensor:
         """``(N, m, n)``: the mixture that each cell of the kernel is."""
-        assert self.squeeze is not None and self.excite is not None
+        assert self.squeeze is not None
+        assert self.excite is not None
         z = self.excite(self.squeeze(x))
         z = z.view(len(x), len(self.assignment), -1)
         z = z / (z.abs().sum(-1, keepdim=True) + 1e-3)

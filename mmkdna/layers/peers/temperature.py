@@ -1,11 +1,12 @@
 """The hook that anneals the temperature of an attention."""
 
+from collections.abc import Iterable
+
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from torch import nn
 
 from ..policy import is_int
 from .base import DynamicConv2d
@@ -63,10 +64,9 @@ class TemperatureHook(Hook):
             set_temperature(self._layers, runner.iter / self._length)
 
 
-def set_temperature(layers: list[nn.Module], progress: float) -> None:
+def set_temperature(layers: Iterable[DynamicConv2d], progress: float) -> None:
     """Set temperatures to a fraction of the way, 0 the first, 1 the last."""
     for layer in layers:
-        assert isinstance(layer, DynamicConv2d)
         assert layer.temperatures is not None
         first, last = layer.temperatures
         layer.temperature.fill_(first + progress * (last - first))

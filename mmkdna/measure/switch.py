@@ -1,0 +1,92 @@
+"""Any conv type in any network, by its name."""
+
+import ast
+from typing import Any
+
+from mmcv.cnn import build_conv_layer
+from torch import nn
+
+from ..errors import BadInput
+from ..families import form_families
+from ..layers.geometry import CONV2D
+
+PLAIN = 'plain'
+CONV_TYPES = (
+    'KernelDNA',
+    'CondConv',
+    'DyConv',
+    'ODConv',
+    'KernelWarehouse',
+    'FDConv',
+)
+
+
+def parse_conv_type(text: str) -> dict | None:
+    """A ``conv_cfg`` of ``TYPE`` or ``TYPE,argument=value,...``.
+
+    Args:
+        text: Such as ``'ODConv,experts=4'``; ``'plain'`` for None.
+
+    Raises:
+        BadInput: If there is no such conv type, or it is not so written.
+    """
+    kind, *arguments = text.split(',')
+    if kind == PLAIN and not arguments:
+        return None
+    if kind not in CONV_TYPES:
+        raise BadInput(
+            f'--types {text}: there is no conv type {kind!r}, expected one '
+            f'of {", ".join(CONV_TYPES)}, with arguments as in '
+            'ODConv,experts=4'
+        )
+    conv_cfg: dict[str, Any] = dict(type=kind)
+    for argument in arguments:
+        name, equals, value = argument.partition('=')
+        if not equals:
+            raise BadInput(
+                f'--types {text}: {argument!r}: expected argument=value'
+            )
+        try:
+            conv_cfg[name] = ast.literal_eval(value)
+        except (SyntaxError, ValueError):
+            conv_cfg[name] = value
+    return conv_cfg
+
+
+def switch_convs(model: nn.Module, conv_cfg: dict | None) -> nn.Module:
+    """Build each ``nn.Conv2d`` of a network anew as another conv type.
+
+    Weights are not kept: this is for networks that train from scratch, and
+    for timing. :func:`mmkdna.convert` keeps what a network has learnt.
+
+    Args:
+        model: Changed in place.
+        conv_cfg: The conv type and its arguments; None leaves the network as
+            it is.
+
+    Returns:
+        The same model.
+
+    Raises:
+        BadInput: If ``conv_cfg`` has a wrong argument.
+    """
+    if conv_cfg is None:
+        return model
+    names = [*list(CONV2D.parameters)[:7], 'padding_mode']
+    convs = [
+        (name, module)
+        for name, module in model.named_modules()
+        if type(module) is nn.Conv2d
+    ]
+    try:
+        for name, conv in convs:
+            path, _, last = name.rpartition('.')
+            geometry = {key: getattr(conv, key) for key in names}
+            new = build_conv_layer(
+                dict(conv_cfg), **geometry, bias=conv.bias is not None
+            )
+            setattr(model.get_submodule(path), last, new)
+        form_families(model)
+    except (ValueError, KeyError) as error:
+        raise BadInput(f'{conv_cfg}: {error}') from error
+    return model
