@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .cache import runs_eagerly
 from .norm import build_norm
 
 
@@ -146,20 +147,22 @@ class _Gate(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, gate: Tensor) -> Tensor:
-        y = x * gate
+    def forward(
+        ctx: Any, x: Tensor, gate: Tensor, dtype: torch.dtype
+    ) -> Tensor:
+        y = (x * gate).to(dtype)
         ctx.save_for_backward(y, gate)
         return y
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         y, gate = ctx.saved_tensors
         product = grad * y
         grad_gate = product.sum_to_size(gate.shape) / gate
         # A gate that is 0 to rounding is shut, and its sigmoid is flat.
         grad_gate = grad_gate.masked_fill(gate == 0, 0)
         reused = None if torch.is_grad_enabled() else product
-        return torch.mul(grad, gate, out=reused), grad_gate
+        return torch.mul(grad, gate, out=reused), grad_gate, None
 
 
 def gated(x: Tensor, gate: Tensor) -> Tensor:
@@ -169,12 +172,19 @@ def gated(x: Tensor, gate: Tensor) -> Tensor:
         x: The input of a convolution.
         gate: Positive, and broadcasts to the shape of x.
     """
+    if not runs_eagerly():
+        # A compiler decides itself what to keep.
+        return x * gate
     device = x.device.type
+    dtype = torch.result_type(x, gate)
     # As autocast does it, which leaves double precision alone.
-    if torch.is_autocast_enabled(device) and x.dtype != torch.float64:
+    if (
+        torch.amp.is_autocast_available(device)
+        and torch.is_autocast_enabled(device)
+        and dtype != torch.float64
+    ):
         dtype = torch.get_autocast_dtype(device)
-        x, gate = x.to(dtype), gate.to(dtype)
-    return _Gate.apply(x, gate)
+    return _Gate.apply(x, gate, dtype)
 
 
 def mean_over(x: Tensor, axes: tuple[int, ...]) -> Tensor:

@@ -146,9 +146,13 @@ def layer_subject(
         pair,
         lambda: layer(x),
         lambda: layer(x).float().mean(),
-        counted(pair, lambda convs, y: convs[0](y), x.shape[1:]),
+        counted(pair, _first, x.shape[1:]),
         how,
     )
+
+
+def _first(layers: nn.Module, x: Tensor) -> object:
+    return next(layers.children())(x)
 
 
 def backbone_subject(
