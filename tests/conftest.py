@@ -1,6 +1,8 @@
 """Small models and data that several test modules need."""
 
+import importlib.util
 import logging
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,8 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 import mmkdna
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -107,3 +111,18 @@ def perturb_adapters(model, scale=0.1):
         if '.adapter.' in name or name.startswith('adapter.'):
             with torch.no_grad():
                 parameter.add_(torch.randn_like(parameter), alpha=scale)
+
+
+@pytest.fixture
+def tool():
+    """Load a tool by its name."""
+
+    def tool(name):
+        spec = importlib.util.spec_from_file_location(
+            f'tool_{name}', ROOT / 'tools' / f'{name}.py'
+        )
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return tool

@@ -12,25 +12,38 @@ from mmengine.registry import MODELS
 
 import mmkdna
 
-CONV_CFG = dict(type='KernelDNA', min_channels=64)
+CONV_CFGS = (
+    dict(type='KernelDNA', min_channels=64),
+    dict(type='CondConv'),
+    dict(type='DyConv'),
+    dict(type='ODConv', norm='LN'),
+    dict(type='KernelWarehouse', norm='LN'),
+    dict(type='FDConv', experts=4, norm='LN'),
+)
 
 
 @MODELS.register_module()
 class Net(BaseModel):
     """Backbone and neck of a detector with a loss over their maps."""
 
-    def __init__(self):
+    def __init__(self, conv_cfg):
         super().__init__()
         self.backbone = MODELS.build(
-            dict(type='ResNet', depth=18, conv_cfg=CONV_CFG)
+            dict(
+                type='ResNet',
+                depth=18,
+                base_channels=16,
+                stem_channels=16,
+                conv_cfg=conv_cfg,
+            )
         )
         self.neck = MODELS.build(
             dict(
                 type='FPN',
-                in_channels=[64, 128, 256, 512],
+                in_channels=[16, 32, 64, 128],
                 out_channels=64,
                 num_outs=4,
-                conv_cfg=CONV_CFG,
+                conv_cfg=conv_cfg,
             )
         )
 
@@ -39,38 +52,49 @@ class Net(BaseModel):
         return dict(loss=sum(m.square().mean() for m in maps))
 
 
+def check(conv_cfg: dict, rank: int) -> None:
+    """Gradients of half the images in each process, and of all in one."""
+    torch.manual_seed(0)  # the same weights in both processes
+    model = MODELS.build(
+        dict(type='Net', conv_cfg=conv_cfg)
+    ).train()  # norms in eval
+    ours = conv_cfg['type'] == 'KernelDNA'
+    assert (len(mmkdna.list_families(model)) > 3) == ours
+    for name, parameter in model.named_parameters():
+        if '.adapter.' in name or not ours:
+            with torch.no_grad():
+                parameter.add_(
+                    torch.randn_like(parameter), alpha=0.1 if ours else 0.01
+                )
+    alone = copy.deepcopy(model)
+    images = torch.randn(4, 3, 64, 64)
+
+    wrapped = MMDistributedDataParallel(model)
+    optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.0))
+    part = images[2 * rank : 2 * rank + 2]
+    wrapped.train_step(dict(inputs=part), optimizer)
+    # Had the step left a parameter out, this would raise.
+    wrapped(part, mode='loss')['loss'].backward()
+
+    alone.forward(images)['loss'].backward()
+    for (name, mine), theirs in zip(
+        model.named_parameters(), alone.parameters(), strict=True
+    ):
+        assert mine.grad is not None, name
+        difference = (mine.grad - theirs.grad).norm()
+        assert difference <= 1e-5 * (1 + theirs.grad.norm()), name
+        assert difference <= 1e-4 * theirs.grad.norm() + 1e-8, name
+    print(f"rank {rank}: {conv_cfg['type']}'s gradients agree")
+
+
 def main() -> None:
     dist.init_process_group('gloo')
     rank, world = dist.get_rank(), dist.get_world_size()
     assert world == int(os.environ['WORLD_SIZE']) == 2
     register_all_modules(init_default_scope=True)
 
-    torch.manual_seed(0)  # the same weights in both processes
-    model = MODELS.build(dict(type='Net')).train()  # norms in eval
-    assert len(mmkdna.list_families(model)) > 3
-    for name, parameter in model.named_parameters():
-        if '.adapter.' in name:
-            with torch.no_grad():
-                parameter.add_(torch.randn_like(parameter), alpha=0.1)
-    alone = copy.deepcopy(model)
-    images = torch.randn(4, 3, 64, 64)
-
-    wrapped = MMDistributedDataParallel(model)
-    optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.0))
-    mine = images[2 * rank : 2 * rank + 2]
-    wrapped.train_step(dict(inputs=mine), optimizer)
-    # Had the step left a parameter out, this would raise.
-    wrapped(mine, mode='loss')['loss'].backward()
-
-    alone.forward(images)['loss'].backward()
-    for (name, ours), theirs in zip(
-        model.named_parameters(), alone.parameters(), strict=True
-    ):
-        assert ours.grad is not None, name
-        difference = (ours.grad - theirs.grad).norm()
-        assert difference <= 1e-5 * (1 + theirs.grad.norm()), name
-        assert difference <= 1e-4 * theirs.grad.norm() + 1e-8, name
-    print(f'rank {rank}: {len(list(model.parameters()))} gradients agree')
+    for conv_cfg in CONV_CFGS:
+        check(conv_cfg, rank)
     dist.destroy_process_group()
 
 

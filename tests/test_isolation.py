@@ -2,8 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
-CODE = """
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+WITHOUT_THE_REST = """
 import sys
 
 ABSENT = {'mmdet', 'mmseg', 'mmpretrain', 'torchvision', 'sklearn', 'scipy',
@@ -21,7 +26,9 @@ for name in ABSENT:
         raise SystemExit(f'{name} is not blocked')
     except ModuleNotFoundError:
         pass
+"""
 
+MODEL = """
 import mmkdna.layers, mmkdna.families
 import mmkdna.cli, mmkdna.datasets  # training COCO needs no scikit-learn
 import mmkdna
@@ -44,13 +51,26 @@ print('ran', mmkdna.report(model).parameters)
 """
 
 
-def test_layers_and_families_need_torch_mmengine_and_mmcv_lite_only():
+BENCHMARK = f"""
+import runpy
+sys.argv = ['benchmark.py', '--layer', '16x16x3', '--size', '8x8',
+            '--rounds', '2', '--device', 'cpu']
+runpy.run_path({str(ROOT / 'tools/benchmark.py')!r}, run_name='__main__')
+"""
+
+
+@pytest.mark.parametrize(
+    ('code', 'expected'),
+    [(MODEL, 'ran'), (BENCHMARK, 'KernelWarehouse')],
+    ids=['model', 'benchmark'],
+)
+def test_torch_mmengine_and_mmcv_lite_are_enough(code, expected):
     done = subprocess.run(
-        [sys.executable, '-c', CODE],
+        [sys.executable, '-c', WITHOUT_THE_REST + code],
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert 'ran' in done.stdout
+    assert expected in done.stdout

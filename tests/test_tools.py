@@ -1,6 +1,5 @@
 """The command lines of tools/."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -16,21 +15,6 @@ from mmkdna.errors import BadInput
 ROOT = Path(__file__).parent.parent
 DIGITS = str(ROOT / 'configs/digits/kdna_maskrcnn_r18.py')
 COCO = str(ROOT / 'configs/kdna_maskrcnn_r50.py')
-
-
-@pytest.fixture
-def tool():
-    """Load a tool by its name."""
-
-    def tool(name):
-        spec = importlib.util.spec_from_file_location(
-            f'tool_{name}', ROOT / 'tools' / f'{name}.py'
-        )
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    return tool
 
 
 def test_report_shows_families_and_totals(tool, capsys):
@@ -181,17 +165,6 @@ def test_costs_of_a_config_and_its_twin_are_a_row(tool, capsys):
     cells = [cell.strip() for cell in row.strip('| ').split('|')]
     assert cells[1] == '32x32'
     assert float(cells[2]) < float(cells[3])
-
-
-def test_steps_are_timed_in_turns(tool, capsys):
-    tool('benchmark').main(
-        [
-            str(ROOT / 'configs/digits/kdna_r18.py'),
-            *('--size', '32x32', '--rounds', '2', '--device', 'cpu'),
-        ]
-    )
-    out = capsys.readouterr().out
-    assert '2 rounds on cpu, 2 images a step' in ' '.join(out.split())
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,12 @@ Example: python tools/digits_table.py work_dirs/digits
 """
 
 import argparse
-import json
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.runner import Runner, find_latest_checkpoint, load_checkpoint
+from mmengine.runner import Runner, load_checkpoint
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -27,36 +26,9 @@ from mmkdna.measure import (
     interleave,
     multiply_adds,
 )
+from mmkdna.measure.runs import SCORES, read_run
 
-# Title and factor to percent.
-SCORES = {
-    'coco/bbox_mAP_50': ('box AP50', 100),
-    'coco/bbox_mAP': ('box AP', 100),
-    'coco/segm_mAP_50': ('mask AP50', 100),
-    'coco/segm_mAP': ('mask AP', 100),
-    'mIoU': ('mIoU', 1),
-    'accuracy/top1': ('accuracy', 1),
-}
 BATCHES = 5
-
-
-def read_run(work_dir: Path) -> tuple[Config, str, dict[str, float]]:
-    """Config, latest checkpoint and last scores of a run.
-
-    Raises:
-        FileNotFoundError: If the run is not there or has no score yet.
-    """
-    configs = sorted(work_dir.glob('*.py'))
-    checkpoint = find_latest_checkpoint(str(work_dir)) if configs else None
-    scores: dict[str, float] = {}
-    for log in sorted(work_dir.glob('*/vis_data/scalars.json')):
-        for line in map(json.loads, log.read_text().splitlines()):
-            scores.update({k: v for k, v in line.items() if k in SCORES})
-    if checkpoint is None or not scores:
-        raise FileNotFoundError(
-            f'{work_dir} holds no finished run; train it first: make digits'
-        )
-    return Config.fromfile(configs[-1]), checkpoint, scores
 
 
 def trained(cfg: Config, checkpoint: str) -> Trainee:

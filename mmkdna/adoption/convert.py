@@ -10,18 +10,8 @@ from ..errors import BadInput
 from ..families import conv_sites, form_families
 from ..families.grouping import near_misses
 from ..layers import KernelDNAConv2d, KernelDNALayer, KernelDNALinear, Policy
+from ..layers.geometry import GEOMETRY
 from .fade import keep_residuals, kernel_dna_layers
-
-GEOMETRY = (
-    'in_channels',
-    'out_channels',
-    'kernel_size',
-    'stride',
-    'padding',
-    'dilation',
-    'groups',
-    'padding_mode',
-)
 
 
 def convert(

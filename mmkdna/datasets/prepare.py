@@ -40,7 +40,7 @@ def prepare_data(cfg: Config, dataloaders: Sequence[str]) -> None:
             folder is empty or files in it are missing. The message says
             which, how to get it, and what runs without.
     """
-    if 'digit_scenes' in cfg:
+    if cfg.get('digit_scenes'):
         # Needs scikit-learn and pycocotools, which other data do not.
         from .digit_scenes import write_scenes
 

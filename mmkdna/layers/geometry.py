@@ -10,6 +10,17 @@ from .policy import is_int
 
 CONV2D = inspect.signature(nn.Conv2d)
 """The arguments of :class:`torch.nn.Conv2d`."""
+GEOMETRY = (
+    'in_channels',
+    'out_channels',
+    'kernel_size',
+    'stride',
+    'padding',
+    'dilation',
+    'groups',
+    'padding_mode',
+)
+"""Those of them that are attributes of a conv."""
 
 
 class Geometry:

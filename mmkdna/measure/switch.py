@@ -8,7 +8,7 @@ from torch import nn
 
 from ..errors import BadInput
 from ..families import form_families
-from ..layers.geometry import CONV2D
+from ..layers.geometry import GEOMETRY
 
 PLAIN = 'plain'
 CONV_TYPES = (
@@ -72,7 +72,6 @@ def switch_convs(model: nn.Module, conv_cfg: dict | None) -> nn.Module:
     """
     if conv_cfg is None:
         return model
-    names = [*list(CONV2D.parameters)[:7], 'padding_mode']
     convs = [
         (name, module)
         for name, module in model.named_modules()
@@ -81,7 +80,7 @@ def switch_convs(model: nn.Module, conv_cfg: dict | None) -> nn.Module:
     try:
         for name, conv in convs:
             path, _, last = name.rpartition('.')
-            geometry = {key: getattr(conv, key) for key in names}
+            geometry = {key: getattr(conv, key) for key in GEOMETRY}
             new = build_conv_layer(
                 dict(conv_cfg), **geometry, bias=conv.bias is not None
             )

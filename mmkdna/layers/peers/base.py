@@ -10,7 +10,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ..adapter import mean_over
-from ..geometry import CONV2D, Geometry, plain_conv
+from ..geometry import CONV2D, GEOMETRY, Geometry, plain_conv
 from ..norm import NORMS, build_norm
 from ..policy import is_int
 
@@ -79,8 +79,7 @@ class DynamicConv2d(Geometry, nn.Module):
 
     def ordinary(self) -> nn.Conv2d:
         """The ordinary convolution in its place, new."""
-        names = list(CONV2D.parameters)[:7] + ['padding_mode']
-        geometry = {name: getattr(self, name) for name in names}
+        geometry = {name: getattr(self, name) for name in GEOMETRY}
         conv = nn.Conv2d(**geometry, bias=self.bias is not None)
         like = next(self.parameters())
         nn.init.kaiming_normal_(conv.weight, mode='fan_out')

@@ -1,0 +1,221 @@
+"""The benchmark and the comparison: what they time, count and refuse."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from matplotlib.image import imread
+from mmengine.config import Config
+from torch import nn
+
+import mmkdna
+from mmkdna.errors import BadInput
+from mmkdna.layers.peers import DynamicConv2d, ODConv2d
+from mmkdna.measure import (
+    CONV_TYPES,
+    Conditions,
+    backbone_subject,
+    build_model,
+    interleave,
+    layer_subject,
+    parse_conv_type,
+    saved_bytes,
+    switch_convs,
+    switched,
+)
+
+ROOT = Path(__file__).parent.parent
+CLASSIFIER = str(ROOT / 'configs/digits/kdna_r18.py')
+SMALL = ('--size', '32x32', '--rounds', '2', '--device', 'cpu')
+
+
+def test_a_layer_is_timed_with_every_type(tool, capsys, tmp_path):
+    out, png = tmp_path / 'times.json', tmp_path / 'times.png'
+    tool('benchmark').main(
+        [
+            *('--layer', '16x16x3', '--markdown', *SMALL),
+            *('--json', str(out), '--png', str(png)),
+        ]
+    )
+    tables = json.loads(out.read_text())
+    assert [title.split(', ')[1] for title in tables] == [
+        'forward',
+        'backward',
+    ]
+    printed = capsys.readouterr().out
+    for title, rows in tables.items():
+        assert list(rows) == ['plain', *CONV_TYPES]
+        for name, row in rows.items():
+            assert f'| {name} ' in printed
+            assert len(row['rounds']) == 2
+            low, high = row['quartiles']
+            assert 0 < low <= row['ratio'] <= high
+            assert (row['bytes'] is None) == ('forward' in title)
+        plain, ours = rows['plain'], rows['KernelDNA']
+        assert plain['ratio'] == 1
+        # Two convs of 16 x 16 x 3 x 3; one of them for both.
+        assert plain['parameters'] == 2 * 16 * 16 * 9
+        assert ours['parameters'] < 0.6 * plain['parameters']
+        assert plain['multiply_adds'] == 16 * 16 * 9 * 32 * 32
+    assert imread(png).std() > 0.01
+
+
+def test_the_model_of_a_config_is_timed(tool, capsys):
+    types = ['KernelDNA', 'ODConv,experts=2']
+    modes = ['forward', 'backward', 'step']
+    tool('benchmark').main(
+        [CLASSIFIER, *SMALL, '--types', *types, '--modes', *modes]
+    )
+    out = capsys.readouterr().out
+    for mode in modes:
+        title = f'kdna_r18, {mode}, batch 2, 32x32, 2 rounds, cpu, float32'
+        assert title in out
+    assert out.count('ODConv,experts=2') == 3
+
+
+def test_a_backbone_of_torchvision_in_half_precision():
+    how = Conditions(2, (64, 64), dtype=torch.bfloat16, channels_last=True)
+    conv_cfg = dict(type='KernelDNA', min_channels=128)
+    subject = backbone_subject(conv_cfg, 'resnet18', how)
+    assert mmkdna.list_families(subject.model)
+    assert subject.model.conv1.weight.is_contiguous(
+        memory_format=torch.channels_last
+    )
+    before = [p.detach().clone() for p in subject.model.parameters()]
+    for mode in ('forward', 'backward', 'step'):
+        subject.prepare(mode)
+        subject.run(mode)
+    after = list(subject.model.parameters())
+    assert all(p.grad is not None for p in after)
+    assert any(not a.equal(b) for a, b in zip(after, before, strict=True))
+
+
+def test_what_a_forward_saves_is_counted():
+    conv = nn.Conv2d(4, 4, 3, padding=1)
+    x = torch.randn(2, 4, 8, 8)
+
+    def forward():
+        return conv(x).relu().relu().sum()
+
+    # The input of the conv and the results of both ReLU; no parameter.
+    assert saved_bytes(conv, forward) == 3 * x.nbytes
+
+
+def test_a_child_saves_its_input_once():
+    how = Conditions(2, (16, 16))
+    plain, child = (
+        layer_subject(conv_cfg, (32, 32, 3), how)
+        for conv_cfg in (None, dict(type='KernelDNA'))
+    )
+    base = saved_bytes(plain.model, plain.loss)
+    x = 4 * 2 * 32 * 16 * 16
+    assert x <= base < x + 1000
+    kernel = 4 * 32 * 32 * 9
+    # One tensor of the input's size, the derived kernel, and the adapter's.
+    assert saved_bytes(child.model, child.loss) < x + kernel + 10_000
+
+
+def test_rounds_change_their_order_and_memory_may_run_out():
+    order = []
+
+    def large(number):
+        order.append('large')
+        torch.empty(1 << 60)
+
+    times = interleave(
+        {'a': lambda number: order.append(f'a{number}'), 'large': large},
+        rounds=2,
+        warm_up=1,
+    )
+    assert order == ['large', 'a0', 'a1', 'a2']
+    assert times['large'] is None
+    assert len(times['a']) == 2
+    with pytest.raises(RuntimeError, match='of another kind'):
+        interleave({'a': _fail}, 1)
+
+
+def _fail(number):
+    raise RuntimeError('of another kind')
+
+
+def test_a_type_that_does_not_fit_is_a_row(tool, monkeypatch, capsys):
+    forward = ODConv2d.forward
+
+    def too_large(self, x):
+        if not x.is_meta:
+            torch.empty(1 << 60)
+        return forward(self, x)
+
+    monkeypatch.setattr(ODConv2d, 'forward', too_large)
+    types = ['ODConv', 'CondConv']
+    tool('benchmark').main(['--layer', '16x16x3', *SMALL, '--types', *types])
+    out = capsys.readouterr().out
+    assert out.count('out of memory') == 2
+    for line in out.splitlines():
+        assert ('ODConv' in line) == ('out of memory' in line)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ([], 'nothing to time'),
+        (['--layer', '16x16'], '--layer 16x16: expected CINxCOUTxK'),
+        (['--layer', '16x16x3'], 'expected --size of its input'),
+        (['--backbone', 'resnet19'], 'resnet19: torchvision has no such'),
+        (['--backbone', 'resnet18', '--types', 'OD'], "no conv type 'OD'"),
+        (
+            ['--backbone', 'resnet18', '--types', 'ODConv,experts'],
+            "'experts': expected argument=value",
+        ),
+        (
+            ['--backbone', 'resnet18', '--types', 'ODConv,experts=0'],
+            'experts=0: expected an int of at least 1',
+        ),
+        (['--backbone', 'resnet18', '--device', 'tpu'], '--device tpu:'),
+        (['--backbone', 'resnet18', '--device', 'cuda:99'], 'cuda:99: exp'),
+        (['--backbone', 'resnet18', '--rounds', '1'], 'at least 2 rounds'),
+    ],
+)
+def test_what_cannot_be_timed_is_named(tool, arguments, message):
+    if '--rounds' not in arguments:
+        arguments = [*arguments, '--rounds', '2']
+    with pytest.raises(BadInput, match=message):
+        tool('benchmark').main(arguments)
+
+
+def test_a_size_that_is_none_is_named(tool, capsys):
+    with pytest.raises(SystemExit):
+        tool('benchmark').main(['--layer', '16x16x3', '--size', '50'])
+    assert '50: expected HEIGHTxWIDTH' in capsys.readouterr().err
+
+
+def test_types_are_parsed():
+    assert parse_conv_type('plain') is None
+    assert parse_conv_type('ODConv,experts=4,norm=LN') == dict(
+        type='ODConv', experts=4, norm='LN'
+    )
+    assert parse_conv_type('KernelDNA,kernel_sizes=(1,)') is not None
+
+
+@pytest.mark.parametrize('kind', CONV_TYPES[1:])
+def test_one_word_of_the_config_switches_the_type(kind):
+    cfg = switched(Config.fromfile(CLASSIFIER), dict(type=kind))
+    model = build_model(cfg)
+    dynamic = [m for m in model.modules() if isinstance(m, DynamicConv2d)]
+    assert {m.kind for m in dynamic} == {kind}
+    assert type(model.backbone.stem[0]) is nn.Conv2d
+    assert not mmkdna.list_families(model)
+
+
+def test_the_convs_of_a_network_are_switched_in_place():
+    net = nn.Sequential(
+        nn.Conv2d(8, 8, 3, stride=2, padding=1, bias=True),
+        nn.Conv2d(8, 8, 3, padding=1, groups=2, padding_mode='reflect'),
+    )
+    assert switch_convs(net, dict(type='DyConv')) is net
+    assert net[0].stride == (2, 2)
+    assert net[0].bias is not None
+    assert net[1].groups == 2
+    assert net[1].padding_mode == 'reflect'
+    assert net(torch.randn(1, 8, 8, 8)).shape == (1, 8, 4, 4)

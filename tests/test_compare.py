@@ -1,0 +1,104 @@
+"""tools/compare.py on a handful of images."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from mmengine.config import Config
+
+from mmkdna.errors import BadInput
+
+ROOT = Path(__file__).parent.parent
+CONFIG = f"""
+_base_ = '{ROOT}/configs/digits/kdna_r18.py'
+digit_scenes = None
+train_cfg = dict(max_epochs=4)
+train_dataloader = dict(
+    batch_size=4, dataset=dict(data_root='images', data_prefix='train'))
+val_dataloader = dict(
+    batch_size=4, dataset=dict(data_root='images', data_prefix='val'))
+test_dataloader = val_dataloader
+default_hooks = dict(logger=dict(interval=1))
+"""
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for split in ('train', 'val'):
+        for label in range(10):
+            folder = tmp_path / 'images' / split / str(label)
+            folder.mkdir(parents=True)
+            pixels = rng.integers(0, 256, (48, 48, 3), np.uint8)
+            cv2.imwrite(str(folder / '0.png'), pixels)
+    path = tmp_path / 'tiny.py'
+    path.write_text(CONFIG)
+    return str(path)
+
+
+def runs(folder):
+    """How often each run was begun."""
+    return {
+        str(run.parent.relative_to(folder)): len(
+            [d for d in run.parent.iterdir() if d.is_dir()]
+        )
+        for run in folder.glob('*/*/finished.json')
+    }
+
+
+def test_types_are_compared_and_finished_runs_kept(tool, config, tmp_path):
+    compare = tool('compare')
+    arguments = [config, '--epochs', '1', '--rounds', '2', '--batch', '2']
+    types = ['--types', 'KernelDNA', 'ODConv,experts=2']
+    compare.main([*arguments, *types, '--seeds', '0'])
+    out = tmp_path / 'work_dirs/compare/tiny'
+    table = (out / 'table.md').read_text().splitlines()
+    assert [line.split('|')[1].strip() for line in table if line] == [
+        'conv type',
+        '---',
+        'plain',
+        'KernelDNA',
+        'ODConv,experts=2',
+    ] or len(table) >= 5
+    first = runs(out)
+    assert set(first) == {
+        'plain/seed_0',
+        'KernelDNA/seed_0',
+        'ODConv_experts2/seed_0',
+    }
+    plain = Config.fromfile(next((out / 'plain/seed_0').glob('*.py')))
+    assert 'conv_cfg' not in plain.model.backbone
+    assert plain.train_cfg.max_epochs == 1
+    assert plain.param_scheduler[1].T_max == 1
+    # Interrupted before it said that it is finished: it goes on.
+    (out / 'KernelDNA/seed_0/finished.json').unlink()
+    compare.main([*arguments, *types, '--seeds', '0', '1'])
+    again = runs(out)
+    assert again['plain/seed_0'] == first['plain/seed_0']
+    assert again['KernelDNA/seed_0'] == first['KernelDNA/seed_0'] + 1
+    assert again['plain/seed_1'] == 1
+    results = json.loads((out / 'results.json').read_text())
+    assert results['title'] == 'tiny, 2 seeds, 1 epochs, cpu'
+    for name, row in results['rows'].items():
+        assert len(row['scores']['accuracy/top1']) == 2, name
+        assert row['parameters'] > 0
+    assert results['rows']['plain']['ratio'] == 1
+    assert ' ± ' in (out / 'table.md').read_text()
+    assert imread(out / 'comparison.png').std() > 0.01
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--epochs', '0'], '--epochs 0: expected at least 1'),
+        (['--types', 'Conv'], "there is no conv type 'Conv'"),
+        (['--rounds', '1'], '--rounds 1: expected at least 2'),
+    ],
+)
+def test_what_cannot_be_compared_is_named(tool, config, arguments, message):
+    with pytest.raises(BadInput, match=message):
+        tool('compare').main([config, *arguments])

@@ -1,0 +1,291 @@
+"""Train a config with several conv types and seeds, and compare them.
+
+Each conv type takes the place of the config's KernelDNA, everything else
+stays. A run that is finished is not repeated, one that was interrupted goes
+on: give the same --work-dir. It writes table.md, results.json and
+comparison.png there.
+
+Example: python tools/compare.py configs/digits/kdna_r18.py --epochs 6
+"""
+
+import argparse
+import copy
+import json
+import os
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.logging import MMLogger
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from mmkdna.cli import (
+    add_size_argument,
+    build_runner,
+    config_parser,
+    exit_on_bad_input,
+    image_size,
+    load_config,
+)
+from mmkdna.datasets import prepare_data
+from mmkdna.errors import BadInput
+from mmkdna.measure import (
+    CONV_TYPES,
+    PLAIN,
+    Conditions,
+    Ratio,
+    config_subject,
+    interleave,
+    parse_conv_type,
+    switched,
+)
+from mmkdna.measure.runs import SCORES, last_scores
+
+FINISHED = 'finished.json'
+
+
+def with_epochs(cfg: Config, epochs: int) -> None:
+    """Shorten a run, and what its schedule does until the end."""
+    before = cfg.train_cfg.max_epochs
+    cfg.train_cfg.max_epochs = epochs
+    # Tested once, at the end.
+    cfg.train_cfg.val_interval = epochs
+    for scheduler in cfg.get('param_scheduler') or []:
+        for key in ('T_max', 'end'):
+            if scheduler.get(key) == before:
+                scheduler[key] = epochs
+
+
+def train(
+    cfg: Config, conv_cfg: dict | None, work_dir: Path, seed: int
+) -> dict[str, float]:
+    """The scores of a run, trained unless it is finished."""
+    finished = work_dir / FINISHED
+    if finished.exists():
+        scores: dict[str, float] = json.loads(finished.read_text())
+        return scores
+    cfg = copy.deepcopy(cfg)
+    if conv_cfg != dict(type='KernelDNA'):
+        cfg = switched(cfg, conv_cfg)
+    cfg.work_dir = str(work_dir)
+    cfg.randomness = dict(seed=seed)
+    cfg.resume = True
+    build_runner(cfg).train()
+    scores = last_scores(work_dir)
+    if not scores:
+        raise BadInput(
+            f'{work_dir}: the run logged no score, expected one of '
+            f'{", ".join(SCORES)}; --epochs must reach a validation'
+        )
+    beside = work_dir / f'{FINISHED}.part'
+    beside.write_text(json.dumps(scores))
+    os.replace(beside, finished)
+    return scores
+
+
+def timed(
+    cfg: Config,
+    types: Sequence[str],
+    how: Conditions,
+    rounds: int,
+) -> dict[str, dict[str, Any]]:
+    """Parameters, multiply-adds and the ratio of a training step's time."""
+    subjects = {
+        name: config_subject(parse_conv_type(name), cfg, how) for name in types
+    }
+    for subject in subjects.values():
+        subject.prepare('step')
+    times = interleave(
+        {
+            name: lambda number, subject=subject: subject.run('step')
+            for name, subject in subjects.items()
+        },
+        rounds,
+        how.device,
+    )
+    rows = {}
+    for name, subject in subjects.items():
+        ratio = Ratio.between(times[name], times[PLAIN])
+        rows[name] = dict(
+            parameters=subject.parameters,
+            multiply_adds=subject.multiply_adds,
+            ratio=ratio.median,
+            quartiles=(ratio.low, ratio.high),
+        )
+    return rows
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    if len(values) < 2:
+        return f'{values[0]:.2f}'
+    return f'{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}'
+
+
+def as_table(rows: dict[str, dict[str, Any]]) -> Table:
+    table = Table(box=box.MARKDOWN)
+    table.add_column('conv type')
+    scores = next(iter(rows.values()))['scores']
+    for title in (
+        'parameters, M',
+        'multiply-adds, M',
+        'step, ratio (quartiles)',
+        *(SCORES[key][0] for key in scores),
+    ):
+        table.add_column(title, justify='right')
+    for name, row in rows.items():
+        low, high = row['quartiles']
+        table.add_row(
+            name,
+            f'{row["parameters"] / 1e6:.2f}',
+            f'{row["multiply_adds"] / 1e6:.1f}',
+            f'{row["ratio"]:.2f} ({low:.2f} to {high:.2f})',
+            *map(mean_and_spread, row['scores'].values()),
+        )
+    return table
+
+
+def draw(rows: dict[str, dict[str, Any]], title: str, path: Path) -> None:
+    """The first score against parameters; the area is the step's time."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout='constrained')
+    axis = figure.subplots()
+    for name, row in rows.items():
+        key, values = next(iter(row['scores'].items()))
+        x, y = row['parameters'] / 1e6, statistics.mean(values)
+        spread = statistics.stdev(values) if len(values) > 1 else 0
+        (_, _, (bar,)) = axis.errorbar(x, y, spread, capsize=3, zorder=1)
+        axis.scatter(
+            x,
+            y,
+            s=120 * row['ratio'],
+            color=bar.get_color()[0],
+            alpha=0.6,
+            zorder=2,
+        )
+        axis.annotate(
+            f'{name} ({row["ratio"]:.2f}x)',
+            (x, y),
+            xytext=(8, 6),
+            textcoords='offset points',
+            fontsize=8,
+        )
+    axis.margins(x=0.2, y=0.15)
+    axis.set(
+        title=title,
+        xlabel='parameters, millions',
+        ylabel=f'{SCORES[key][0]}, percent (mean, standard deviation)',
+    )
+    axis.text(
+        0.99,
+        0.02,
+        "area: a training step's time over the plain one's",
+        transform=axis.transAxes,
+        ha='right',
+        fontsize=8,
+        color='grey',
+    )
+    beside = path.with_name(f'{path.name}.part')
+    figure.savefig(beside, format='png', dpi=110)
+    os.replace(beside, path)
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = config_parser(__doc__)
+    parser.add_argument(
+        '--types',
+        nargs='+',
+        default=list(CONV_TYPES),
+        metavar='TYPE',
+        help='conv types, with arguments as in ODConv,experts=4; KernelDNA '
+        'alone is the config as it is; plain is always there (default: '
+        f'{" ".join(CONV_TYPES)})',
+    )
+    parser.add_argument(
+        '--seeds',
+        type=int,
+        nargs='+',
+        default=[0, 1, 2],
+        metavar='SEED',
+        help='of the runs of each type (default: 0 1 2)',
+    )
+    parser.add_argument(
+        '--epochs', type=int, help='of a run (default: as the config trains)'
+    )
+    parser.add_argument(
+        '--rounds',
+        type=int,
+        default=10,
+        help='training steps timed of each type (default: 10)',
+    )
+    parser.add_argument(
+        '--batch',
+        type=int,
+        default=8,
+        help='images of a step that is timed (default: 8)',
+    )
+    add_size_argument(parser)
+    parser.add_argument(
+        '--work-dir',
+        type=Path,
+        help='default: work_dirs/compare/NAME_OF_THE_CONFIG',
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = arguments().parse_args(argv)
+    for name, value, least in (
+        ('--epochs', args.epochs, 1),
+        ('--rounds', args.rounds, 2),
+        ('--batch', args.batch, 1),
+    ):
+        if value is not None and value < least:
+            raise BadInput(f'{name} {value}: expected at least {least}')
+    types = [PLAIN, *(name for name in args.types if name != PLAIN)]
+    conv_cfgs = {name: parse_conv_type(name) for name in types}
+    cfg = load_config(args.config, args.cfg_options)
+    root = args.work_dir or Path('work_dirs/compare', Path(args.config).stem)
+    if args.epochs is not None:
+        with_epochs(cfg, args.epochs)
+    prepare_data(cfg, ['train_dataloader', 'val_dataloader'])
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in types}
+    # All types with a seed before the next: cut short, it still compares.
+    for seed in args.seeds:
+        for name, conv_cfg in conv_cfgs.items():
+            run = root / name.replace(',', '_').replace('=', '')
+            scores = train(cfg, conv_cfg, run / f'seed_{seed}', seed)
+            found[name].append(scores)
+    # From here on the table alone, not what is logged about each model.
+    MMLogger.get_current_instance().setLevel('ERROR')
+    how = Conditions(args.batch, image_size(args, cfg), get_device())
+    rows = timed(cfg, types, how, args.rounds)
+    for name, row in rows.items():
+        row['scores'] = {
+            key: [factor * scores[key] for scores in found[name]]
+            for key, (_, factor) in SCORES.items()
+            if key in found[name][0]
+        }
+    title = (
+        f'{Path(args.config).stem}, {len(args.seeds)} seeds, '
+        f'{cfg.train_cfg.get("max_epochs", "all")} epochs, {how.device}'
+    )
+    beside = root / 'results.json.part'
+    beside.write_text(json.dumps(dict(title=title, rows=rows), indent=1))
+    os.replace(beside, root / 'results.json')
+    draw(rows, title, root / 'comparison.png')
+    # Wide enough for every column, whatever the terminal.
+    with (root / 'table.md').open('w') as file:
+        Console(file=file, width=250).print(as_table(rows))
+    print(f'\n{title}')
+    print((root / 'table.md').read_text())
+    print(f'Table, figures and picture are in {root}.')
+
+
+if __name__ == '__main__':
+    exit_on_bad_input(main)
