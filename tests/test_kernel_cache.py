@@ -56,14 +56,31 @@ def load(model):
     model.load_state_dict(family().state_dict())
 
 
+def teach(model):
+    """As mmdet's MeanTeacherHook does, with nothing said to the model."""
+    for ours, theirs in zip(
+        model.parameters(), family().parameters(), strict=True
+    ):
+        ours.data.mul_(0.99).add_(theirs.data, alpha=0.01)
+
+
+def update_average(model):
+    """As ExponentialMovingAverage does to its copy."""
+    average = ExponentialMovingAverage(model)
+    average.module = model
+    average.avg_parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, parameter in family().named_parameters():
+            average.avg_func(average.avg_parameters[name].data, parameter, 1)
+
+
 def swap_ema(model):
-    """As EMAHook does for a validation: through `.data`, then eval()."""
+    """As EMAHook does for a validation: through `.data`."""
     hook = EMAHook()
     hook.src_model = model
     hook.ema_model = ExponentialMovingAverage(family())
     hook.enabled_by_epoch = True
     hook._swap_ema_parameters()
-    model.eval()
 
 
 def edit_parent(model):
@@ -115,6 +132,8 @@ def as_vector(model):
         step,
         load,
         swap_ema,
+        teach,
+        update_average,
         edit_parent,
         edit_spatial,
         new_data,
@@ -208,6 +227,15 @@ def test_a_model_made_in_inference_mode_runs():
         torch.testing.assert_close(model[0].kernel(), by_hand(model[0]))
         model(X)
         edit_parent(model)
+        torch.testing.assert_close(model[0].kernel(), by_hand(model[0]))
+
+
+def test_an_odd_layout_is_not_kept():
+    model = family()
+    weight = torch.randn(16, 16, 3, 6)[..., ::2]
+    model[1].weight = nn.Parameter(weight)
+    with torch.no_grad():
+        assert model[0].kernel() is not model[0].kernel()
         torch.testing.assert_close(model[0].kernel(), by_hand(model[0]))
 
 

@@ -6,12 +6,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+_SAMPLES = 64
+
 
 class _Source(NamedTuple):
-    """A tensor as it was: an alias, which keeps its memory, and a version."""
+    """A tensor as it was: an alias, which keeps its memory, and marks."""
 
     alias: Tensor
     version: int
+    sample: Tensor
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> '_Source':
+        return cls(tensor.detach(), tensor._version, _sample(tensor).clone())
 
     def is_still(self, tensor: Tensor) -> bool:
         return (
@@ -19,16 +26,39 @@ class _Source(NamedTuple):
             and self.alias.data_ptr() == tensor.data_ptr()
             and self.alias.dtype == tensor.dtype
             and self.alias.device == tensor.device
+            and torch.equal(self.sample, _sample(tensor))
         )
 
 
-class KernelCache:
-    """Holds one kernel; in use without gradients only.
+def _sample(tensor: Tensor) -> Tensor:
+    """Some values out of all of the tensor's memory."""
+    step = max(tensor.numel() // _SAMPLES, 1)
+    count = (tensor.numel() - 1) // step + 1
+    return tensor.detach().as_strided((count,), (step,))
 
-    A change of a source shows in its version or its memory. What torch does
-    not see (an edit through ``.data``, as of an EMA swap) needs
-    :meth:`clear`, which a layer's ``train``, ``eval``, ``to`` and loading
-    call.
+
+def _is_traceable(tensor: Tensor) -> bool:
+    """Whether a change of a tensor can be noticed.
+
+    A tensor of an inference mode has no version; reading values of another
+    device would have the CPU wait for it.
+    """
+    return (
+        not tensor.is_inference()
+        and tensor.device.type == 'cpu'
+        and (
+            tensor.is_contiguous()
+            or tensor.is_contiguous(memory_format=torch.channels_last)
+        )
+    )
+
+
+class KernelCache:
+    """Holds one kernel; for evaluation without gradients, on a CPU.
+
+    A change of a source shows in its version or its memory, and where it was
+    made through ``.data``, as of a moving average, in its values. On another
+    device such a change would go unseen, so there nothing is kept.
     """
 
     def __init__(self) -> None:
@@ -47,8 +77,8 @@ class KernelCache:
             sources: All tensors that ``compute`` reads.
             compute: Makes the kernel.
         """
-        if any(tensor.is_inference() for tensor in sources):
-            # They have no version.
+        if not all(map(_is_traceable, sources)):
+            self.clear()
             return compute()
         if self._kernel is None or not (
             len(sources) == len(self._sources)
@@ -57,11 +87,9 @@ class KernelCache:
                 for kept, tensor in zip(self._sources, sources, strict=True)
             )
         ):
-            self._sources = tuple(
-                _Source(tensor.detach(), tensor._version) for tensor in sources
-            )
             # It may be used outside an inference mode that it is made in.
             with torch.inference_mode(False), torch.no_grad():
+                self._sources = tuple(map(_Source.of, sources))
                 self._kernel = compute()
         return self._kernel
 

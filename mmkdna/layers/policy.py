@@ -53,8 +53,8 @@ class Policy:
         align: Whether plain weights that load are put in an order of their
             blocks' hidden channels in which children fit their parents
             better; the network computes the same in any order.
-        cache_kernels: Whether a child in evaluation keeps its kernel between
-            two forwards, which takes the memory of that kernel.
+        cache_kernels: Whether a child in evaluation on a CPU keeps its kernel
+            between two forwards, which takes the memory of that kernel.
 
     Raises:
         ValueError: If an argument is out of its type or range.
