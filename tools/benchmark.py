@@ -247,7 +247,7 @@ def as_table(
         title=title,
         title_justify='left',
         box=box.MARKDOWN if markdown else box.SIMPLE,
-        padding=(0, 1, 0, 0),
+        padding=(0, 1) if markdown else (0, 1, 0, 0),
     )
     table.add_column('conv type', no_wrap=True)
     for column in (

@@ -34,6 +34,7 @@ from mmkdna.cli import (
 )
 from mmkdna.datasets import prepare_data
 from mmkdna.errors import BadInput
+from mmkdna.layers.peers import DyConv2d, KernelWarehouseConv2d, ODConv2d
 from mmkdna.measure import (
     CONV_TYPES,
     PLAIN,
@@ -47,6 +48,9 @@ from mmkdna.measure import (
 from mmkdna.measure.runs import SCORES, last_scores
 
 FINISHED = 'finished.json'
+ANNEALED = {
+    layer.kind for layer in (DyConv2d, KernelWarehouseConv2d, ODConv2d)
+}
 
 
 def with_epochs(cfg: Config, epochs: int) -> None:
@@ -72,6 +76,11 @@ def train(
     cfg = copy.deepcopy(cfg)
     if conv_cfg != dict(type='KernelDNA'):
         cfg = switched(cfg, conv_cfg)
+    if conv_cfg and conv_cfg['type'] in ANNEALED:
+        # As published: in the first tenth of the run.
+        epochs = max(cfg.train_cfg.max_epochs // 10, 1)
+        hook = dict(type='TemperatureHook', epochs=epochs)
+        cfg.custom_hooks = [*cfg.get('custom_hooks', []), hook]
     cfg.work_dir = str(work_dir)
     cfg.randomness = dict(seed=seed)
     cfg.resume = True
