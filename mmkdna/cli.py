@@ -151,7 +151,7 @@ def join_cpu_job(cfg: Config) -> None:
     mmengine's launcher takes each process for a GPU's and fails without one;
     it leaves a process group alone that is there already.
     """
-    if cfg.launcher == 'pytorch' and get_device() == 'cpu':
+    if cfg.get('launcher') == 'pytorch' and get_device() == 'cpu':
         torch.distributed.init_process_group('gloo')
         cfg.setdefault(
             'model_wrapper_cfg',
