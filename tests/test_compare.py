@@ -15,7 +15,6 @@ ROOT = Path(__file__).parent.parent
 CONFIG = f"""
 _base_ = '{ROOT}/configs/digits/kdna_r18.py'
 digit_scenes = None
-train_cfg = dict(max_epochs=4)
 train_dataloader = dict(
     batch_size=4, dataset=dict(data_root='images', data_prefix='train'))
 val_dataloader = dict(

@@ -10,16 +10,22 @@ ROOT = Path(__file__).parent.parent
 
 WITHOUT_THE_REST = """
 import sys
+from importlib.machinery import PathFinder
 
 ABSENT = {'mmdet', 'mmseg', 'mmpretrain', 'torchvision', 'sklearn', 'scipy',
           'pycocotools', 'mmcv.ops', 'mmcv._ext'}
 
-class Absent:
-    def find_spec(self, name, path=None, target=None):
+class Installed(PathFinder):
+    # Python's own finder, for whom some packages are not there.
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
         if name in ABSENT or name.split('.')[0] in ABSENT:
-            raise ModuleNotFoundError(f'{name} is absent here', name=name)
+            return None
+        return super().find_spec(name, path, target)
 
-sys.meta_path.insert(0, Absent())
+sys.meta_path = [
+    Installed if finder is PathFinder else finder
+    for finder in sys.meta_path]
 for name in ABSENT:
     try:
         __import__(name)

@@ -263,7 +263,7 @@ def as_table(
     base = rows[PLAIN].get('bytes')
     for name, row in rows.items():
         if row['seconds'] is None:
-            table.add_row(name, '', '', NO_MEMORY)
+            table.add_row(f'{name}: {NO_MEMORY}')
             continue
         used = row['bytes']
         quartiles = row['quartiles']

@@ -30,8 +30,8 @@ def parse_conv_type(text: str) -> dict | None:
     Raises:
         BadInput: If there is no such conv type, or it is not so written.
     """
-    kind, *arguments = text.split(',')
-    if kind == PLAIN and not arguments:
+    kind, comma, arguments = text.partition(',')
+    if text == PLAIN:
         return None
     if kind not in CONV_TYPES:
         raise BadInput(
@@ -39,18 +39,22 @@ def parse_conv_type(text: str) -> dict | None:
             f'of {", ".join(CONV_TYPES)}, with arguments as in '
             'ODConv,experts=4'
         )
-    conv_cfg: dict[str, Any] = dict(type=kind)
-    for argument in arguments:
-        name, equals, value = argument.partition('=')
-        if not equals:
-            raise BadInput(
-                f'--types {text}: {argument!r}: expected argument=value'
-            )
-        try:
-            conv_cfg[name] = ast.literal_eval(value)
-        except (SyntaxError, ValueError):
-            conv_cfg[name] = value
-    return conv_cfg
+    try:
+        call: Any = ast.parse(f'dict({arguments})', mode='eval').body
+        if call.args or (comma and not call.keywords):
+            raise ValueError('no argument=value')
+        values = {k.arg: _value(k.value) for k in call.keywords}
+    except (SyntaxError, ValueError) as error:
+        raise BadInput(
+            f'--types {text}: {arguments!r}: expected argument=value, as in '
+            f'ODConv,experts=4 ({error})'
+        ) from error
+    return dict(type=kind, **values)
+
+
+def _value(node: ast.expr) -> Any:
+    """A literal, or a word as it is: norm=LN."""
+    return node.id if isinstance(node, ast.Name) else ast.literal_eval(node)
 
 
 def switch_convs(model: nn.Module, conv_cfg: dict | None) -> nn.Module:
