@@ -57,19 +57,13 @@ class DynamicConv2d(Geometry, nn.Module):
                 f'{expected}'
             )
 
+    def check_count(self, name: str, value: object) -> None:
+        self.check(name, is_int(value, 1), value, 'an int of at least 1')
+
     def check_attention(self, reduction: int, norm: str | None) -> None:
-        self.check(
-            'reduction',
-            is_int(reduction, 1),
-            reduction,
-            'an int of at least 1',
-        )
-        self.check(
-            'norm',
-            norm in NORMS,
-            norm,
-            'one of ' + ', '.join(map(repr, NORMS)),
-        )
+        self.check_count('reduction', reduction)
+        expected = 'one of ' + ', '.join(map(repr, NORMS))
+        self.check('norm', norm in NORMS, norm, expected)
 
     def add_bias(self, y: Tensor) -> Tensor:
         """Add the bias, if there is one, to the output."""
@@ -85,6 +79,14 @@ class DynamicConv2d(Geometry, nn.Module):
         nn.init.kaiming_normal_(conv.weight, mode='fan_out')
         conv.to(like).train(self.training)
         return conv.requires_grad_(like.requires_grad)
+
+
+def init_experts(weight: Tensor, bias: Tensor | None) -> None:
+    """Each kernel ``weight[i]`` as in the plain ResNet, the bias at zero."""
+    for kernel in weight:
+        nn.init.kaiming_normal_(kernel, mode='fan_out')
+    if bias is not None:
+        nn.init.zeros_(bias)
 
 
 class Squeeze(nn.Module):

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..adapter import mean_over
-from ..policy import is_int
-from .base import DynamicConv2d, Squeeze, excite, register
+from .base import DynamicConv2d, Squeeze, excite, init_experts, register
 
 
 class Experts(DynamicConv2d):
@@ -20,9 +19,7 @@ class Experts(DynamicConv2d):
 
     def __init__(self, *args: Any, experts: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.check(
-            'experts', is_int(experts, 1), experts, 'an int of at least 1'
-        )
+        self.check_count('experts', experts)
         self.experts = experts
         self.weight = nn.Parameter(torch.empty(experts, *self.kernel_shape))
         if self.bias is not None:
@@ -31,10 +28,7 @@ class Experts(DynamicConv2d):
 
     def init_weights(self) -> None:
         """Each kernel as in the plain ResNet."""
-        for kernel in self.weight:
-            nn.init.kaiming_normal_(kernel, mode='fan_out')
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
+        init_experts(self.weight, self.bias)
 
     def attention(self, x: Tensor) -> Tensor:
         """The weights ``(N, experts)`` of the kernels."""

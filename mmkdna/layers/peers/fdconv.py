@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from ..adapter import mean_over, scale
-from ..policy import is_int
 from .base import DynamicConv2d, Squeeze, excite, register
 
 _BANDS = (1 / 16, 1 / 8, 1 / 4)
@@ -56,9 +55,7 @@ class FDConv2d(DynamicConv2d):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.check(
-            'experts', is_int(experts, 1), experts, 'an int of at least 1'
-        )
+        self.check_count('experts', experts)
         self.check_attention(reduction, norm)
         cout, cin, *size = self.kernel_shape
         self.matrix_shape = (size[0] * cout, size[1] * cin)

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..adapter import scale
-from ..policy import is_int
-from .base import DynamicConv2d, Squeeze, excite, register
+from .base import DynamicConv2d, Squeeze, excite, init_experts, register
 
 
 @register
@@ -43,9 +42,7 @@ class ODConv2d(DynamicConv2d):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.check(
-            'experts', is_int(experts, 1), experts, 'an int of at least 1'
-        )
+        self.check_count('experts', experts)
         self.check_attention(reduction, norm)
         self.weight = nn.Parameter(torch.empty(experts, *self.kernel_shape))
         hidden = max(self.in_channels // reduction, 16)
@@ -61,10 +58,7 @@ class ODConv2d(DynamicConv2d):
 
     def init_weights(self) -> None:
         """Each kernel as in the plain ResNet."""
-        for kernel in self.weight:
-            nn.init.kaiming_normal_(kernel, mode='fan_out')
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
+        init_experts(self.weight, self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve ``(N, C_in, H, W)`` to ``(N, C_out, H', W')``."""
