@@ -283,8 +283,9 @@ def as_table(
 def draw(panels: dict[str, dict[str, dict[str, Any]]], path: str) -> None:
     """Parameters against the ratio of times, a panel for each table."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogFormatter
 
-    figure = Figure(figsize=(5 * len(panels), 4), layout='constrained')
+    figure = Figure(figsize=(6 * len(panels), 4.5), layout='constrained')
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (title, rows) in zip(axes, panels.items(), strict=True):
         for name, row in rows.items():
@@ -294,21 +295,32 @@ def draw(panels: dict[str, dict[str, dict[str, Any]]], path: str) -> None:
             ratio, millions = row['ratio'], row['parameters'] / 1e6
             spread = [[ratio - low], [high - ratio]]
             axis.errorbar(millions, ratio, spread, fmt='o', capsize=3)
+            # Smaller than plain is left of it, and so is its name.
+            smaller = row['parameters'] < rows[PLAIN].get('parameters', 0)
             axis.annotate(
                 name,
                 (millions, ratio),
-                xytext=(5, 4),
+                xytext=(-6 if smaller else 6, 4),
+                ha='right' if smaller else 'left',
                 textcoords='offset points',
                 fontsize=8,
             )
         axis.axhline(1, color='grey', linewidth=0.8, linestyle=':')
-        axis.margins(x=0.25, y=0.12)
+        axis.margins(x=0.3, y=0.12)
         axis.set(
+            xscale='log',
+            yscale='log',
             title=title.replace(', ', '\n', 1),
             xlabel='parameters, millions',
             ylabel='time over the plain one (quartiles)',
         )
         axis.title.set_fontsize(9)
+        for ticks in (axis.xaxis, axis.yaxis):
+            for formatter in (
+                ticks.set_major_formatter,
+                ticks.set_minor_formatter,
+            ):
+                formatter(LogFormatter(minor_thresholds=(2, 0.8)))
     beside = f'{path}.part'
     figure.savefig(beside, format='png', dpi=110)
     os.replace(beside, path)

@@ -177,15 +177,19 @@ def draw(rows: dict[str, dict[str, Any]], title: str, path: Path) -> None:
             alpha=0.6,
             zorder=2,
         )
+        # Smaller than plain is left of it, and so is its name.
+        smaller = row['parameters'] < rows[PLAIN]['parameters']
         axis.annotate(
             f'{name} ({row["ratio"]:.2f}x)',
             (x, y),
-            xytext=(8, 6),
+            xytext=(-9 if smaller else 9, 6),
+            ha='right' if smaller else 'left',
             textcoords='offset points',
             fontsize=8,
         )
-    axis.margins(x=0.2, y=0.15)
+    axis.margins(x=0.3, y=0.15)
     axis.set(
+        xscale='log',
         title=title,
         xlabel='parameters, millions',
         ylabel=f'{SCORES[key][0]}, percent (mean, standard deviation)',
