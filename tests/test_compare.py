@@ -21,6 +21,8 @@ val_dataloader = dict(
     batch_size=4, dataset=dict(data_root='images', data_prefix='val'))
 test_dataloader = val_dataloader
 default_hooks = dict(logger=dict(interval=1))
+# As MMDetection's configs call theirs.
+visualizer = dict(name='visualizer')
 """
 
 

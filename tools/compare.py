@@ -84,6 +84,8 @@ def train(
     cfg.work_dir = str(work_dir)
     cfg.randomness = dict(seed=seed)
     cfg.resume = True
+    # One of that name would write to the run that was first to make it.
+    cfg.get('visualizer', {}).pop('name', None)
     build_runner(cfg).train()
     scores = last_scores(work_dir)
     if not scores:
