@@ -283,7 +283,8 @@ def as_table(
 def draw(panels: dict[str, dict[str, dict[str, Any]]], path: str) -> None:
     """Parameters against the ratio of times, a panel for each table."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogFormatter
+
+    from mmkdna.measure.picture import annotate, plain_numbers, save
 
     figure = Figure(figsize=(6 * len(panels), 4.5), layout='constrained')
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
@@ -297,14 +298,7 @@ def draw(panels: dict[str, dict[str, dict[str, Any]]], path: str) -> None:
             axis.errorbar(millions, ratio, spread, fmt='o', capsize=3)
             # Smaller than plain is left of it, and so is its name.
             smaller = row['parameters'] < rows[PLAIN].get('parameters', 0)
-            axis.annotate(
-                name,
-                (millions, ratio),
-                xytext=(-6 if smaller else 6, 4),
-                ha='right' if smaller else 'left',
-                textcoords='offset points',
-                fontsize=8,
-            )
+            annotate(axis, name, millions, ratio, left=smaller)
         axis.axhline(1, color='grey', linewidth=0.8, linestyle=':')
         axis.margins(x=0.3, y=0.12)
         axis.set(
@@ -315,15 +309,9 @@ def draw(panels: dict[str, dict[str, dict[str, Any]]], path: str) -> None:
             ylabel='time over the plain one (quartiles)',
         )
         axis.title.set_fontsize(9)
-        for ticks in (axis.xaxis, axis.yaxis):
-            for formatter in (
-                ticks.set_major_formatter,
-                ticks.set_minor_formatter,
-            ):
-                formatter(LogFormatter(minor_thresholds=(2, 0.8)))
-    beside = f'{path}.part'
-    figure.savefig(beside, format='png', dpi=110)
-    os.replace(beside, path)
+        plain_numbers(axis.xaxis)
+        plain_numbers(axis.yaxis)
+    save(figure, path)
 
 
 def build_all(

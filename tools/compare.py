@@ -164,6 +164,8 @@ def draw(rows: dict[str, dict[str, Any]], title: str, path: Path) -> None:
     """The first score against parameters; the area is the step's time."""
     from matplotlib.figure import Figure
 
+    from mmkdna.measure.picture import annotate, plain_numbers, save
+
     figure = Figure(figsize=(7, 4.5), layout='constrained')
     axis = figure.subplots()
     for name, row in rows.items():
@@ -181,14 +183,8 @@ def draw(rows: dict[str, dict[str, Any]], title: str, path: Path) -> None:
         )
         # Smaller than plain is left of it, and so is its name.
         smaller = row['parameters'] < rows[PLAIN]['parameters']
-        axis.annotate(
-            f'{name} ({row["ratio"]:.2f}x)',
-            (x, y),
-            xytext=(-9 if smaller else 9, 6),
-            ha='right' if smaller else 'left',
-            textcoords='offset points',
-            fontsize=8,
-        )
+        text = f'{name} ({row["ratio"]:.2f}x)'
+        annotate(axis, text, x, y, left=smaller)
     axis.margins(x=0.3, y=0.15)
     axis.set(
         xscale='log',
@@ -205,9 +201,8 @@ def draw(rows: dict[str, dict[str, Any]], title: str, path: Path) -> None:
         fontsize=8,
         color='grey',
     )
-    beside = path.with_name(f'{path.name}.part')
-    figure.savefig(beside, format='png', dpi=110)
-    os.replace(beside, path)
+    plain_numbers(axis.xaxis)
+    save(figure, path)
 
 
 def arguments() -> argparse.ArgumentParser:
