@@ -6,7 +6,7 @@ import threading
 
 import pytest
 from mmcv.cnn import ConvModule
-from mmengine.registry import MODELS, Registry
+from mmengine.registry import HOOKS, MODELS, Registry
 from torch import nn
 
 import mmkdna
@@ -131,6 +131,7 @@ def test_installing_again_wraps_once():
 def test_importing_again_works():
     """As a notebook does that reloads, or a process that purged modules."""
     ours = {k: v for k, v in sys.modules.items() if k.startswith('mmkdna')}
+    registered = [(r, dict(r.module_dict)) for r in (MODELS, HOOKS)]
     try:
         for name in ours:
             del sys.modules[name]
@@ -141,11 +142,8 @@ def test_importing_again_works():
         importlib.reload(again)
     finally:
         sys.modules.update(ours)
-        MODELS.register_module(
-            'KernelDNA',
-            force=True,
-            module=ours['mmkdna.layers'].kernel_dna_conv,
-        )
+        for registry, modules in registered:
+            registry.module_dict.update(modules)
         install()
 
 
