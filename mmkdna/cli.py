@@ -1,6 +1,7 @@
 """What the command lines of `tools/` have in common."""
 
 import argparse
+import gc
 import os
 import os.path as osp
 import sys
@@ -180,3 +181,17 @@ def exit_on_bad_input(main: Callable[[Sequence[str] | None], None]) -> None:
         if getattr(error, 'errno', None) is not None:
             raise
         sys.exit(f'{osp.basename(sys.argv[0])}: {error}')
+    leave_job()
+
+
+def leave_job() -> None:
+    """Leave the process group, if any, before the interpreter ends.
+
+    gloo's threads still hold tensors then, and one that asks for the
+    interpreter's lock while this is torn down aborts the process. They end
+    with the group, and this with its last reference: a model's wrapper holds
+    one, in a cycle with its runner.
+    """
+    if torch.distributed.is_initialized():
+        gc.collect()
+        torch.distributed.destroy_process_group()

@@ -11,6 +11,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS
 
 import mmkdna
+from mmkdna.cli import leave_job
 
 CONV_CFGS = (
     dict(type='KernelDNA', min_channels=64),
@@ -96,7 +97,7 @@ def main() -> None:
 
     for conv_cfg in CONV_CFGS:
         check(conv_cfg, rank)
-    dist.destroy_process_group()
+    leave_job()
 
 
 if __name__ == '__main__':
