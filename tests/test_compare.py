@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 from mmengine.config import Config
+from rich.console import Console
 
 from mmkdna.errors import BadInput
 
@@ -81,18 +82,50 @@ def test_types_are_compared_and_finished_runs_kept(tool, config, tmp_path):
     assert again['KernelDNA/seed_0'] == first['KernelDNA/seed_0'] + 1
     assert again['plain/seed_1'] == 1
     results = json.loads((out / 'results.json').read_text())
-    assert results['title'] == 'tiny, 2 seeds, 1 epochs, cpu'
+    assert results['title'] == 'tiny, 2 seeds, 1 epoch, cpu'
     for name, row in results['rows'].items():
         assert len(row['scores']['accuracy/top1']) == 2, name
         assert row['parameters'] > 0
     assert results['rows']['plain']['ratio'] == 1
     assert ' ± ' in (out / 'table.md').read_text()
     assert imread(out / 'comparison.png').std() > 0.01
+    # A longer run is another run: the scores of the short are not its own.
+    with pytest.raises(BadInput, match='plain/seed_0 holds a run of another'):
+        compare.main([config, '--epochs', '2', '--seeds', '0'])
+
+
+def test_annealing_takes_a_tenth_in_the_unit_of_the_run(tool):
+    annealing = tool('compare').annealing
+    assert annealing(Config(dict(train_cfg=dict(max_epochs=30)))) == dict(
+        type='TemperatureHook', epochs=3
+    )
+    assert annealing(Config(dict(train_cfg=dict(max_iters=500)))) == dict(
+        type='TemperatureHook', iters=50
+    )
+
+
+def test_what_memory_does_not_hold_has_a_row(tool, tmp_path):
+    compare = tool('compare')
+    scores = {'accuracy/top1': [50.0, 52.0]}
+    row = dict(parameters=10**6, multiply_adds=10**6, scores=scores)
+    rows = {
+        'plain': dict(row, ratio=1.0, quartiles=(1.0, 1.0)),
+        'ODConv': dict(row, ratio=None, quartiles=None),
+    }
+    console = Console(width=250, record=True)
+    console.print(compare.as_table(rows))
+    assert 'out of memory' in console.export_text()
+    compare.draw(rows, 'two', tmp_path / 'two.png')
+    assert imread(tmp_path / 'two.png').std() > 0.01
 
 
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
+        (
+            ['--epochs', '1', '--cfg-options', 'train_cfg.max_epochs=None'],
+            'trains by iterations',
+        ),
         (['--epochs', '0'], '--epochs 0: expected at least 1'),
         (['--types', 'Conv'], "there is no conv type 'Conv'"),
         (['--rounds', '1'], '--rounds 1: expected at least 2'),

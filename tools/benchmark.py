@@ -9,11 +9,8 @@ Example: python tools/benchmark.py --backbone resnet50 --batch 8
 """
 
 import argparse
-import json
-import os
 import statistics
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,6 +30,7 @@ from mmkdna.cli import (
     short_name,
 )
 from mmkdna.errors import BadInput
+from mmkdna.files import write_json
 from mmkdna.measure import (
     CONV_TYPES,
     MODES,
@@ -369,9 +367,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             console.print(as_table(title, panels[title], args.markdown, gpu))
         del built
     if args.json:
-        beside = Path(f'{args.json}.part')
-        beside.write_text(json.dumps(panels, indent=1))
-        os.replace(beside, args.json)
+        write_json(panels, args.json)
     if args.png:
         draw(panels, args.png)
 

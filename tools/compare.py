@@ -11,7 +11,6 @@ Example: python tools/compare.py configs/digits/kdna_r18.py --epochs 6
 import argparse
 import copy
 import json
-import os
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,6 +33,7 @@ from mmkdna.cli import (
 )
 from mmkdna.datasets import prepare_data
 from mmkdna.errors import BadInput
+from mmkdna.files import write_json, written_beside
 from mmkdna.layers.peers import DyConv2d, KernelWarehouseConv2d, ODConv2d
 from mmkdna.measure import (
     CONV_TYPES,
@@ -47,7 +47,7 @@ from mmkdna.measure import (
 )
 from mmkdna.measure.runs import SCORES, last_scores
 
-FINISHED = 'finished.json'
+BEGUN, FINISHED = 'begun.json', 'finished.json'
 ANNEALED = {
     layer.kind for layer in (DyConv2d, KernelWarehouseConv2d, ODConv2d)
 }
@@ -55,7 +55,12 @@ ANNEALED = {
 
 def with_epochs(cfg: Config, epochs: int) -> None:
     """Shorten a run, and what its schedule does until the end."""
-    before = cfg.train_cfg.max_epochs
+    before = cfg.train_cfg.get('max_epochs')
+    if before is None:
+        raise BadInput(
+            f'--epochs {epochs}: {cfg.filename} trains by iterations; '
+            'expected --cfg-options train_cfg.max_iters=N instead'
+        )
     cfg.train_cfg.max_epochs = epochs
     # Tested once, at the end.
     cfg.train_cfg.val_interval = epochs
@@ -65,27 +70,46 @@ def with_epochs(cfg: Config, epochs: int) -> None:
                 scheduler[key] = epochs
 
 
+def annealing(cfg: Config) -> dict[str, Any]:
+    """The hook as published: in the first tenth of the run."""
+    for unit in ('epochs', 'iters'):
+        length = cfg.train_cfg.get(f'max_{unit}')
+        if length is not None:
+            return {'type': 'TemperatureHook', unit: max(length // 10, 1)}
+    raise BadInput(
+        f'{cfg.filename}: train_cfg has neither max_epochs nor max_iters'
+    )
+
+
 def train(
     cfg: Config, conv_cfg: dict | None, work_dir: Path, seed: int
 ) -> dict[str, float]:
-    """The scores of a run, trained unless it is finished."""
-    finished = work_dir / FINISHED
-    if finished.exists():
-        scores: dict[str, float] = json.loads(finished.read_text())
-        return scores
+    """The scores of a run, trained unless it is finished.
+
+    Raises:
+        BadInput: If its folder holds a run of another config.
+    """
     cfg = copy.deepcopy(cfg)
     if conv_cfg != dict(type='KernelDNA'):
         cfg = switched(cfg, conv_cfg)
     if conv_cfg and conv_cfg['type'] in ANNEALED:
-        # As published: in the first tenth of the run.
-        epochs = max(cfg.train_cfg.max_epochs // 10, 1)
-        hook = dict(type='TemperatureHook', epochs=epochs)
-        cfg.custom_hooks = [*cfg.get('custom_hooks', []), hook]
+        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), annealing(cfg)]
     cfg.work_dir = str(work_dir)
     cfg.randomness = dict(seed=seed)
     cfg.resume = True
     # One of that name would write to the run that was first to make it.
     cfg.get('visualizer', {}).pop('name', None)
+    begun, finished = work_dir / BEGUN, work_dir / FINISHED
+    if not begun.exists():
+        write_json(cfg.pretty_text, begun)
+    elif json.loads(begun.read_text()) != cfg.pretty_text:
+        raise BadInput(
+            f'{work_dir} holds a run of another config, such as of other '
+            '--epochs; expected another --work-dir, or that folder removed'
+        )
+    if finished.exists():
+        done: dict[str, float] = json.loads(finished.read_text())
+        return done
     build_runner(cfg).train()
     scores = last_scores(work_dir)
     if not scores:
@@ -93,9 +117,7 @@ def train(
             f'{work_dir}: the run logged no score, expected one of '
             f'{", ".join(SCORES)}; --epochs must reach a validation'
         )
-    beside = work_dir / f'{FINISHED}.part'
-    beside.write_text(json.dumps(scores))
-    os.replace(beside, finished)
+    write_json(scores, finished)
     return scores
 
 
@@ -119,16 +141,22 @@ def timed(
         rounds,
         how.device,
     )
+    base = times[PLAIN]
     rows = {}
     for name, subject in subjects.items():
-        ratio = Ratio.between(times[name], times[PLAIN])
+        taken = times[name]
+        ratio = Ratio.between(taken, base) if taken and base else None
         rows[name] = dict(
             parameters=subject.parameters,
             multiply_adds=subject.multiply_adds,
-            ratio=ratio.median,
-            quartiles=(ratio.low, ratio.high),
+            ratio=ratio and ratio.median,
+            quartiles=ratio and (ratio.low, ratio.high),
         )
     return rows
+
+
+def counted(number: int, what: str) -> str:
+    return f'{number} {what}{"" if number == 1 else "s"}'
 
 
 def mean_and_spread(values: Sequence[float]) -> str:
@@ -149,12 +177,13 @@ def as_table(rows: dict[str, dict[str, Any]]) -> Table:
     ):
         table.add_column(title, justify='right')
     for name, row in rows.items():
-        low, high = row['quartiles']
         table.add_row(
             name,
             f'{row["parameters"] / 1e6:.2f}',
             f'{row["multiply_adds"] / 1e6:.1f}',
-            f'{row["ratio"]:.2f} ({low:.2f} to {high:.2f})',
+            '{:.2f} ({:.2f} to {:.2f})'.format(row['ratio'], *row['quartiles'])
+            if row['ratio']
+            else 'out of memory: try a smaller --batch',
             *map(mean_and_spread, row['scores'].values()),
         )
     return table
@@ -176,14 +205,14 @@ def draw(rows: dict[str, dict[str, Any]], title: str, path: Path) -> None:
         axis.scatter(
             x,
             y,
-            s=120 * row['ratio'],
+            s=120 * (row['ratio'] or 1),
             color=bar.get_color()[0],
             alpha=0.6,
             zorder=2,
         )
         # Smaller than plain is left of it, and so is its name.
         smaller = row['parameters'] < rows[PLAIN]['parameters']
-        text = f'{name} ({row["ratio"]:.2f}x)'
+        text = f'{name} ({row["ratio"]:.2f}x)' if row['ratio'] else name
         annotate(axis, text, x, y, left=smaller)
     axis.margins(x=0.3, y=0.15)
     axis.set(
@@ -281,16 +310,23 @@ def main(argv: Sequence[str] | None = None) -> None:
             for key, (_, factor) in SCORES.items()
             if key in found[name][0]
         }
-    title = (
-        f'{Path(args.config).stem}, {len(args.seeds)} seeds, '
-        f'{cfg.train_cfg.get("max_epochs", "all")} epochs, {how.device}'
+    epochs = cfg.train_cfg.get('max_epochs')
+    length = (
+        f'{cfg.train_cfg.max_iters} iterations'
+        if epochs is None
+        else counted(epochs, 'epoch')
     )
-    beside = root / 'results.json.part'
-    beside.write_text(json.dumps(dict(title=title, rows=rows), indent=1))
-    os.replace(beside, root / 'results.json')
+    title = (
+        f'{Path(args.config).stem}, {counted(len(args.seeds), "seed")}, '
+        f'{length}, {how.device}'
+    )
+    write_json(dict(title=title, rows=rows), root / 'results.json')
     draw(rows, title, root / 'comparison.png')
     # Wide enough for every column, whatever the terminal.
-    with (root / 'table.md').open('w') as file:
+    with (
+        written_beside(root / 'table.md') as beside,
+        open(beside, 'w') as file,
+    ):
         Console(file=file, width=250).print(as_table(rows))
     print(f'\n{title}')
     print((root / 'table.md').read_text())

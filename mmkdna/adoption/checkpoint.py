@@ -1,10 +1,8 @@
 """Checkpoints on disk: read without running anything, written whole."""
 
-import os
 import os.path as osp
 import pickle
 import re
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +12,7 @@ from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
 from ..errors import BadInput
+from ..files import written_beside
 
 
 def _attribute(owner: Any, name: str) -> Any:
@@ -125,15 +124,11 @@ def write_weights(
     Raises:
         BadInput: If the path ends in neither.
     """
-    folder = osp.dirname(osp.abspath(path))
-    os.makedirs(folder, exist_ok=True)
     whole = {
         key: value.detach().cpu().contiguous()
         for key, value in weights.items()
     }
-    handle, beside = tempfile.mkstemp(dir=folder, suffix='.part')
-    os.close(handle)
-    try:
+    with written_beside(path) as beside:
         if path.endswith('.safetensors'):
             from safetensors.torch import save_file
 
@@ -144,14 +139,6 @@ def write_weights(
             )
         else:
             torch.save({'state_dict': whole, 'meta': dict(note)}, beside)
-        # mkstemp's files are for their owner alone.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(beside, 0o666 & ~umask)
-        os.replace(beside, path)
-    except BaseException:
-        os.unlink(beside)
-        raise
 
 
 def check_ending(path: str) -> None:

@@ -1,12 +1,13 @@
 """What the pictures of the measurements have in common."""
 
-import os
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from ..files import written_beside
 
 
 def plain_numbers(axis: Axis) -> None:
@@ -30,6 +31,5 @@ def annotate(axes: Axes, text: str, x: float, y: float, left: bool) -> None:
 
 def save(figure: Figure, path: str | Path) -> None:
     """Write a PNG beside its place and move it there."""
-    beside = f'{path}.part'
-    figure.savefig(beside, format='png', dpi=110)
-    os.replace(beside, path)
+    with written_beside(path) as beside:
+        figure.savefig(beside, format='png', dpi=110)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from ..errors import BadInput
@@ -69,8 +70,7 @@ class Subject:
         loss: A forward in training, to a scalar.
         multiply_adds: Of one image's forward.
         conditions: How it is run.
-        step: A training step; None for ``loss``, its backward, and SGD with
-            momentum.
+        optimizer: Of the ``step``; None for SGD with momentum.
     """
 
     def __init__(
@@ -80,15 +80,17 @@ class Subject:
         loss: Callable[[], Tensor],
         multiply_adds: int,
         conditions: Conditions,
-        step: Callable[[], object] | None = None,
+        optimizer: OptimWrapper | None = None,
     ) -> None:
         self.model = model
         self.parameters = sum(p.numel() for p in model.parameters())
         self.multiply_adds = multiply_adds
         self.conditions = conditions
-        self._infer, self._loss, self._step = infer, loss, step
-        self._trained = [p for p in model.parameters() if p.requires_grad]
-        self._optimizer = torch.optim.SGD(self._trained, 1e-6, momentum=0.9)
+        self._infer, self._loss = infer, loss
+        trained = [p for p in model.parameters() if p.requires_grad]
+        self._optimizer = optimizer or OptimWrapper(
+            torch.optim.SGD(trained, 1e-6, momentum=0.9)
+        )
 
     def prepare(self, mode: str) -> None:
         """Be in the mode, once before it is run several times."""
@@ -100,13 +102,11 @@ class Subject:
             with torch.no_grad(), self.conditions.autocast():
                 self._infer()
             return
-        if mode == 'step' and self._step is not None:
-            self._step()
+        if mode == 'step':
+            self._optimizer.update_params(self.loss())
             return
         self._optimizer.zero_grad()
         self.loss().backward()
-        if mode == 'step':
-            self._optimizer.step()
 
     def loss(self) -> Tensor:
         """The forward in training, with gradients."""
@@ -227,5 +227,5 @@ def config_subject(
         loss,
         multiply_adds(model, how.size),
         how,
-        lambda: trainee.step(batch),
+        trainee.optimizer,
     )
