@@ -27,7 +27,7 @@ from torch.utils.data import Dataset
 
 import mmkdna
 from mmkdna.adoption import residual_names
-from mmkdna.adoption.checkpoint import read_weights
+from mmkdna.checkpoint import read_weights
 from mmkdna.datasets import prepare_data
 
 ROOT = Path(__file__).parent.parent

@@ -4,6 +4,7 @@ import argparse
 import gc
 import os
 import os.path as osp
+import pickle
 import sys
 from collections.abc import Callable, Sequence
 
@@ -13,8 +14,10 @@ from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from .checkpoint import unsafe
 from .errors import BadInput
 from .measure.complexity import input_size
+from .zoo import load_tensors_only
 
 
 def config_parser(
@@ -165,7 +168,11 @@ def join_cpu_job(cfg: Config) -> None:
 
 
 def build_runner(cfg: Config) -> Runner:
-    """mmengine's runner, or the one that the config names."""
+    """mmengine's runner, or the one that the config names.
+
+    What it loads and resumes from is read without running anything.
+    """
+    load_tensors_only()
     join_cpu_job(cfg)
     if 'runner_type' in cfg:
         return RUNNERS.build(cfg)
@@ -181,6 +188,9 @@ def exit_on_bad_input(main: Callable[[Sequence[str] | None], None]) -> None:
         if getattr(error, 'errno', None) is not None:
             raise
         sys.exit(f'{osp.basename(sys.argv[0])}: {error}')
+    except pickle.UnpicklingError as error:
+        what = unsafe('a checkpoint that was fetched', error)
+        sys.exit(f'{osp.basename(sys.argv[0])}: {what}')
     leave_job()
 
 

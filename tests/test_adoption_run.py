@@ -15,7 +15,7 @@ from test_demo import run
 
 import mmkdna
 from mmkdna.adoption import residual_names
-from mmkdna.adoption.checkpoint import read_weights
+from mmkdna.checkpoint import read_weights
 from mmkdna.measure import build_model
 
 pytestmark = pytest.mark.slow

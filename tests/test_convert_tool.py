@@ -11,7 +11,7 @@ from mmengine.logging import HistoryBuffer
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from mmkdna.adoption.checkpoint import read_weights, write_weights
+from mmkdna.checkpoint import read_weights, write_weights
 from mmkdna.errors import BadInput
 from mmkdna.measure import build_model, plain_twin
 
@@ -165,7 +165,7 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
     def full(*args):
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr('mmkdna.adoption.checkpoint.torch.save', full)
+    monkeypatch.setattr('mmkdna.checkpoint.torch.save', full)
     with pytest.raises(OSError, match='No space'):
         write_weights({}, str(tmp_path / 'kdna.pth'), {})
     assert os.listdir(tmp_path) == []

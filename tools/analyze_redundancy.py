@@ -26,7 +26,6 @@ from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor, nn
 
-from mmkdna.adoption.checkpoint import read_weights
 from mmkdna.adoption.redundancy import (
     Stage,
     compare,
@@ -35,6 +34,7 @@ from mmkdna.adoption.redundancy import (
     snippet,
     stages,
 )
+from mmkdna.checkpoint import read_weights
 from mmkdna.cli import config_parser, exit_on_bad_input, load_config
 from mmkdna.errors import BadInput
 from mmkdna.layers import Policy

@@ -17,12 +17,12 @@ from rich.console import Console
 from rich.table import Table
 
 import mmkdna
-from mmkdna.adoption.checkpoint import (
+from mmkdna.adoption.offline import adopt_weights
+from mmkdna.checkpoint import (
     check_ending,
     read_weights,
     write_weights,
 )
-from mmkdna.adoption.offline import adopt_weights
 from mmkdna.cli import config_parser, exit_on_bad_input, load_config
 from mmkdna.measure import build_model
 

@@ -27,12 +27,14 @@ from mmkdna.measure import (
     multiply_adds,
 )
 from mmkdna.measure.runs import SCORES, read_run
+from mmkdna.zoo import load_tensors_only
 
 BATCHES = 5
 
 
 def trained(cfg: Config, checkpoint: str) -> Trainee:
     trainee = Trainee(cfg)
+    load_tensors_only()
     load_checkpoint(trainee.model, checkpoint, map_location='cpu')
     return trainee
 

@@ -23,6 +23,7 @@ from mmkdna.cli import (
 )
 from mmkdna.errors import BadInput
 from mmkdna.measure import library
+from mmkdna.zoo import load_tensors_only
 
 TOP = 5
 
@@ -125,6 +126,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     scope = library(cfg)
     check_checkpoint(args.checkpoint)
     check_images(args.images)
+    load_tensors_only()
     DRAW[scope](cfg, args.checkpoint, args.images, args)
     for path in args.images:
         print(f'{path}: drawn in {osp.join(args.out_dir, "vis")}')

@@ -28,6 +28,7 @@ from mmkdna.cli import exit_on_bad_input
 from mmkdna.datasets import prepare_data
 from mmkdna.errors import BadInput
 from mmkdna.measure import library
+from mmkdna.zoo import load_tensors_only
 
 SCORES = {
     'coco/bbox_mAP': 'box AP',
@@ -95,6 +96,7 @@ def contact_sheet(
         str(root / dataset.data_prefix.img / i['file_name']) for i in images
     ]
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    load_tensors_only()
     model = init_detector(cfg, checkpoint, device=device)
     classes = model.dataset_meta['classes']
     names = {c['id']: c['name'] for c in coco.loadCats(coco.getCatIds())}

@@ -1,5 +1,6 @@
 """Checkpoints on disk: read without running anything, written whole."""
 
+import json
 import os.path as osp
 import pickle
 import re
@@ -11,8 +12,8 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
-from ..errors import BadInput
-from ..files import written_beside
+from .errors import BadInput
+from .files import written_beside
 
 
 def _attribute(owner: Any, name: str) -> Any:
@@ -36,6 +37,8 @@ SAFE = [
     np.zeros(0).__reduce__()[0],
 ]
 """What mmengine's runner itself saves beside tensors."""
+
+_WHOLE = 'copy or download it again, and compare its size with the source'
 
 
 def read_weights(path: str) -> dict[str, Tensor]:
@@ -77,38 +80,81 @@ def read_weights(path: str) -> dict[str, Tensor]:
     return loaded  # type: ignore[return-value]
 
 
-def _load(path: str) -> Any:
-    whole = 'copy or download it again, and compare its size with the source'
-    if path.endswith('.safetensors'):
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+def read_checkpoint(path: str, map_location: Any = 'cpu') -> dict[str, Any]:
+    """All of a checkpoint, as mmengine's runner takes it.
 
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise BadInput(
-                f'{path} is damaged or no safetensors file ({error}); {whole}'
-            ) from None
+    Args:
+        path: A ``.safetensors`` file, or what ``torch.save`` wrote.
+        map_location: As of ``torch.load``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        BadInput: If the file is damaged, or holds something that only
+            running code could restore.
+    """
+    path = osp.expanduser(path)
+    if not osp.isfile(path):
+        raise FileNotFoundError(f'checkpoint {path} does not exist')
+    loaded = _load(path, map_location)
+    if not isinstance(loaded, dict):
+        raise BadInput(
+            f'{path} holds a {type(loaded).__name__}; expected a dict, as '
+            'mmengine saves it'
+        )
+    return loaded
+
+
+def _load(path: str, map_location: Any = 'cpu') -> Any:
+    if path.endswith('.safetensors'):
+        return _load_safetensors(path, map_location)
     torch.serialization.add_safe_globals(SAFE)
     try:
-        return torch.load(path, map_location='cpu', weights_only=True)
+        return torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
-        named = re.search(r'GLOBAL ([\w.]+)', str(error))
-        if named is None:
-            raise BadInput(
-                f'{path} is damaged or no checkpoint; {whole}'
-            ) from None
-        raise BadInput(
-            f'{path} holds more than tensors: restoring it calls '
-            f'{named[1]}, and so could run any code. If you trust where it '
-            'comes from, save its weights alone: torch.save(torch.load('
-            "PATH, weights_only=False)['state_dict'], NEW_PATH)"
-        ) from None
+        raise unsafe(path, error) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise BadInput(
             f'{path} is damaged or no checkpoint '
-            f'({str(error).partition(". ")[0] or "empty"}); {whole}'
+            f'({str(error).partition(". ")[0] or "empty"}); {_WHOLE}'
         ) from None
+
+
+def unsafe(path: str, error: pickle.UnpicklingError) -> BadInput:
+    """What to say of a pickle that holds more than tensors."""
+    named = re.search(r'GLOBAL ([\w.]+)', str(error))
+    if named is None:
+        return BadInput(f'{path} is damaged or no checkpoint; {_WHOLE}')
+    return BadInput(
+        f'{path} holds more than tensors: restoring it calls {named[1]}, and '
+        'so could run any code. If you trust where it comes from, save its '
+        'weights alone: torch.save(torch.load(PATH, map_location="cpu", '
+        "weights_only=False)['state_dict'], NEW_PATH)"
+    )
+
+
+def _load_safetensors(path: str, map_location: Any) -> dict[str, Any]:
+    from safetensors import SafetensorError, safe_open
+
+    device = map_location if isinstance(map_location, str) else 'cpu'
+    try:
+        with safe_open(path, 'pt', device) as file:
+            notes = dict(file.metadata() or {})
+            names = file.keys()
+            weights = {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise BadInput(
+            f'{path} is damaged or no safetensors file ({error}); {_WHOLE}'
+        ) from None
+    meta: dict[str, Any] = dict(notes)
+    try:
+        # The inferencers look for it, as mmengine's hook saves it.
+        if 'dataset_meta' in notes:
+            meta['dataset_meta'] = json.loads(notes['dataset_meta'])
+    except ValueError as error:
+        raise BadInput(
+            f'{path}: its dataset_meta is no JSON ({error}); {_WHOLE}'
+        ) from None
+    return {'state_dict': weights, 'meta': meta}
 
 
 def write_weights(

@@ -1,0 +1,5 @@
+"""Checkpoints by name: ``mmkdna://NAME``, an index, a cache."""
+
+from .scheme import load_tensors_only, register_schemes, resolve
+
+__all__ = ['load_tensors_only', 'register_schemes', 'resolve']

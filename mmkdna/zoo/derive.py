@@ -1,0 +1,104 @@
+"""KernelDNA weights made here from somebody else's plain ones."""
+
+import hashlib
+import os.path as osp
+import re
+
+from mmengine.config import Config
+from mmengine.logging import MMLogger, print_log
+from mmengine.runner.checkpoint import (
+    get_external_models,
+    get_torchvision_models,
+)
+
+from ..checkpoint import read_weights, write_weights
+from ..errors import BadInput
+from .index import Entry, Index, is_url
+from .store import home, locked, obtain
+
+_CATALOGUES = {
+    'torchvision://': get_torchvision_models,
+    'open-mmlab://': get_external_models,
+}
+
+
+def derive(entry: Entry, index: Index) -> str:
+    """The path of a derived entry's file, made where it is missing.
+
+    Its source is fetched, loaded into the KernelDNA model of its config as
+    :mod:`mmkdna.adoption` does (alignment, fit, residuals) and stored. The
+    name of the file says of which source and config it is.
+
+    Raises:
+        BadInput: If the source cannot be had, or does not fit the config.
+    """
+    from .. import __version__
+
+    assert entry.source is not None
+    cfg = Config.fromfile(index.path(entry.config))
+    text = cfg.pretty_text
+    made_of = f'{entry.source}\n{__version__}\n{text}'
+    digits = hashlib.sha256(made_of.encode()).hexdigest()[:8]
+    path = osp.join(home(), f'{entry.name}-{digits}.safetensors')
+    if osp.isfile(path):
+        return path
+    url = source_url(entry.source)
+    with locked(path):
+        if not osp.isfile(path):
+            _make(entry, cfg, _upstream(url), path)
+    return path
+
+
+def source_url(source: str) -> str:
+    """Where mmengine finds a source: ``torchvision://NAME`` or a URL.
+
+    Raises:
+        BadInput: If it is neither, or there is no such name.
+    """
+    for scheme, catalogue in _CATALOGUES.items():
+        if source.startswith(scheme):
+            name = source.removeprefix(scheme)
+            urls = catalogue()
+            if name not in urls:
+                raise BadInput(f'{source}: {scheme} has no {name}')
+            return str(urls[name])
+    if not is_url(source):
+        raise BadInput(
+            f'Derived From {source}: expected a URL or a name of '
+            + ' or '.join(_CATALOGUES)
+        )
+    return source
+
+
+def _upstream(url: str) -> str:
+    """The source's file. Its name ends in the first digits of its SHA-256."""
+    file = url.rpartition('/')[2]
+    found = re.search(r'-([0-9a-f]{8,64})\.', file)
+    if found is None:
+        raise BadInput(
+            f'Derived From {url}: expected a name such as '
+            'resnet50-11ad3fa6.pth, which says how its SHA-256 begins'
+        )
+    return obtain(file, found[1], locations=(url,))
+
+
+def _make(entry: Entry, cfg: Config, source: str, path: str) -> None:
+    import mmkdna
+
+    from ..adoption.offline import adopt_weights
+    from ..measure import build_model
+    from .publish import notes_of
+
+    print_log(f'{entry.name} is made from {source}, once', 'current')
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel('ERROR')
+    try:
+        model = build_model(cfg)
+        mmkdna.keep_residuals(model)
+        adopted = adopt_weights(model, read_weights(source))
+    finally:
+        logger.setLevel(level)
+    part = model.get_submodule(adopted.part)
+    notes = notes_of(cfg, part, {'source': entry.source or ''})
+    write_weights(adopted.weights, path, notes)

@@ -1,0 +1,189 @@
+"""From a checkpoint of a run to a file of the zoo, and its entry."""
+
+import json
+import os
+import os.path as osp
+from collections.abc import Mapping
+from typing import Any
+
+import mmengine
+import torch
+import yaml
+from mmengine.config import Config
+from torch import Tensor, nn
+
+from ..checkpoint import read_checkpoint, write_weights
+from ..errors import BadInput
+from ..families import list_families
+from .download import sha256
+
+DIGITS = 8
+"""Of the SHA-256 in the name of a file."""
+
+
+def notes_of(
+    cfg: Config, model: nn.Module, more: Mapping[str, str]
+) -> dict[str, str]:
+    """What is saved with weights: safetensors' metadata.
+
+    Args:
+        cfg: The config of the model.
+        model: The model, or the part of it that the weights are of.
+        more: Other notes.
+    """
+    from .. import __version__
+
+    families = [
+        dict(
+            parent=family.parent.name,
+            children=[child.name for child in family.children],
+        )
+        for family in list_families(model)
+    ]
+    return {
+        'config': cfg.pretty_text,
+        'mmkdna_version': __version__,
+        'mmengine_version': mmengine.__version__,
+        'torch_version': torch.__version__,
+        'families': json.dumps(families),
+        **more,
+    }
+
+
+def published_weights(
+    checkpoint: Mapping[str, Any], path: str, ema: bool
+) -> dict[str, Tensor]:
+    """The weights that are published of a checkpoint.
+
+    Args:
+        checkpoint: As mmengine saves it.
+        path: Its name, for errors.
+        ema: The averaged ones of ``EMAHook``, not those that were trained.
+
+    Raises:
+        BadInput: If there are none, or they are in mid-fade.
+    """
+    weights = checkpoint.get('state_dict')
+    if not isinstance(weights, Mapping):
+        raise BadInput(
+            f'{path} has no state_dict; expected a checkpoint of a run'
+        )
+    averaged = checkpoint.get('ema_state_dict')
+    if ema and averaged is None:
+        raise BadInput(
+            f'--ema: {path} has no averaged weights; its config needs '
+            "custom_hooks=[dict(type='EMAHook')]"
+        )
+    if averaged is not None and not ema:
+        # The hook has put the averaged ones in the place of the others.
+        weights = {
+            key: averaged.get(f'module.{key}', value)
+            for key, value in weights.items()
+        }
+    fading = [key for key in weights if key.endswith('.residual')]
+    if fading:
+        raise BadInput(
+            f'{path} is in mid-fade: {fading[0]} and {len(fading) - 1} other '
+            'residuals are left. Train it to the end of KernelFadeHook, or '
+            'drop them: python tools/convert_checkpoint.py --drop-residual'
+        )
+    return dict(weights)
+
+
+def halved(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Floating-point weights as float16.
+
+    Raises:
+        BadInput: If one is too large for that.
+    """
+    half = {
+        key: value.half() if value.is_floating_point() else value
+        for key, value in weights.items()
+    }
+    for key, value in half.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise BadInput(f'--half: {key} is too large for float16')
+    return half
+
+
+def publish(
+    checkpoint: str,
+    cfg: Config,
+    folder: str,
+    name: str,
+    ema: bool = False,
+    half: bool = False,
+) -> str:
+    """Write the file of an entry.
+
+    Args:
+        checkpoint: Of a run.
+        cfg: Its config.
+        folder: Where the file goes.
+        name: Of the entry.
+        ema: Publish the averaged weights.
+        half: In float16.
+
+    Returns:
+        The path of the file: the name, eight digits of the SHA-256.
+
+    Raises:
+        BadInput: If it does not hold the whole model of the config, or is
+            in mid-fade.
+    """
+    from ..measure import build_model
+
+    loaded = read_checkpoint(checkpoint)
+    weights = published_weights(loaded, checkpoint, ema)
+    model = build_model(cfg)
+    names = set(model.state_dict())
+    # Plain weights would load, too, but they are not those of this config.
+    if names != set(weights):
+        raise BadInput(
+            f'{checkpoint} is not of the model of {cfg.filename}: missing '
+            f'{sorted(names - set(weights))[:3]}, unexpected '
+            f'{sorted(set(weights) - names)[:3]}'
+        )
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise BadInput(f'{checkpoint}: {error}') from None
+    dataset_meta = (loaded.get('meta') or {}).get('dataset_meta')
+    more = {'dataset_meta': json.dumps(dataset_meta)} if dataset_meta else {}
+    notes = notes_of(cfg, model, more)
+    beside = osp.join(folder, f'{name}.safetensors')
+    write_weights(halved(weights) if half else weights, beside, notes)
+    path = osp.join(folder, f'{name}-{sha256(beside)[:DIGITS]}.safetensors')
+    os.replace(beside, path)
+    return path
+
+
+def entry_text(
+    name: str,
+    path: str,
+    cfg: Config,
+    metadata: Mapping[str, Any],
+    results: list[dict[str, Any]],
+) -> str:
+    """The entry of a file, for a metafile.
+
+    Args:
+        name: Of the entry.
+        path: Of the file.
+        cfg: Its config.
+        metadata: Parameters and the like.
+        results: Task, data set and metrics of each test.
+    """
+    entry = {
+        'Name': name,
+        'In Collection': 'KernelDNA',
+        'Config': osp.relpath(cfg.filename),
+        'Metadata': {
+            **metadata,
+            'Size (bytes)': osp.getsize(path),
+            'SHA-256': sha256(path),
+        },
+        'Results': results,
+        'Weights': osp.relpath(path),
+    }
+    return yaml.safe_dump([entry], sort_keys=False, width=79)

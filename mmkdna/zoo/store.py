@@ -1,0 +1,126 @@
+"""Where the files of the zoo are: the cache, mirrors, the index's own."""
+
+import os
+import os.path as osp
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from filelock import FileLock
+from mmengine.logging import print_log
+
+from ..errors import BadInput
+from .download import Unavailable, fetch, sha256
+from .index import Entry, Index, is_url
+
+_OTHER = 'another SHA-256, so a damaged or another file'
+
+
+def home() -> str:
+    """The cache: ``MMKDNA_HOME``, or ``~/.cache/mmkdna``."""
+    return osp.abspath(
+        osp.expanduser(os.environ.get('MMKDNA_HOME') or '~/.cache/mmkdna')
+    )
+
+
+def mirrors() -> list[str]:
+    """Folders and base URLs of ``MMKDNA_ZOO``, divided by commas."""
+    listed = os.environ.get('MMKDNA_ZOO', '').split(',')
+    return [place.strip() for place in listed if place.strip()]
+
+
+def obtain(
+    file: str, expected: str, size: int = 0, locations: tuple[str, ...] = ()
+) -> str:
+    """The path of a file that is what it should be.
+
+    It is looked for in the cache, then on the mirrors, then at its own
+    locations. What is on this machine is used where it is; what is fetched
+    goes to the cache.
+
+    Args:
+        file: Its name.
+        expected: SHA-256 of the file, or the first digits of it.
+        size: In bytes; 0 if it is not known.
+        locations: Paths and URLs, after the mirrors.
+
+    Raises:
+        BadInput: If it is nowhere, with what was tried; if the cache cannot
+            be written.
+    """
+    cached = osp.join(home(), file)
+    if _is_whole(cached, expected):
+        return cached
+    places = [f'{place.rstrip("/")}/{file}' for place in mirrors()]
+    places.extend(locations)
+    tried = {}
+    if osp.exists(cached):
+        tried[cached] = _OTHER
+    for place in places:
+        if not is_url(place):
+            if _is_whole(place, expected):
+                return osp.abspath(place)
+            tried[place] = _OTHER if osp.exists(place) else 'not there'
+            continue
+        with locked(cached):
+            # Another process may have fetched it meanwhile.
+            if _is_whole(cached, expected):
+                return cached
+            try:
+                print_log(f'{file} is fetched from {place}', 'current')
+                fetch(place, cached, expected, size)
+                return cached
+            except Unavailable as error:
+                tried[place] = str(error)
+    raise BadInput(
+        f'{file} was not found:'
+        + ''.join(f'\n  {place}: {why}' for place, why in tried.items())
+        + ('' if tried else ' no location is known')
+        + '\nPut the file ('
+        + (f'{size / 1e6:.1f} MB, ' if size else '')
+        + f'SHA-256 {expected}) into {home()} by hand, or name a folder or '
+        'a base URL that has it in MMKDNA_ZOO'
+    )
+
+
+def _is_whole(path: str, expected: str) -> bool:
+    return osp.isfile(path) and sha256(path).startswith(expected)
+
+
+@contextmanager
+def locked(path: str) -> Iterator[None]:
+    """Alone among the processes that ask for this file of the cache.
+
+    Raises:
+        BadInput: If the cache cannot be written.
+    """
+    folder = osp.dirname(path)
+    try:
+        os.makedirs(folder, exist_ok=True)
+        lock = FileLock(f'{path}.lock')
+        lock.acquire()
+    except OSError as error:
+        raise BadInput(
+            f'the cache {folder} cannot be written: {error.strerror}; set '
+            'MMKDNA_HOME to a folder that can'
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def locate(entry: Entry, index: Index) -> str:
+    """The path of a trained entry's file, fetched where it is missing.
+
+    Raises:
+        BadInput: If there is none, or it cannot be had.
+    """
+    if entry.weights is None:
+        raise BadInput(
+            f'mmkdna://{entry.name} is a recipe, not trained yet: '
+            f'python tools/train.py {entry.config} trains it'
+        )
+    own = entry.weights
+    if not is_url(own):
+        own = index.path(own)
+    return obtain(entry.file, entry.sha256, entry.size, (own,))

@@ -1,0 +1,122 @@
+"""A pickle that would run code is refused wherever a checkpoint is read."""
+
+import os
+import runpy
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.runner import CheckpointLoader
+from zoo_server import ZooServer
+
+from mmkdna.errors import BadInput
+from mmkdna.zoo import load_tensors_only
+
+ROOT = Path(__file__).parent.parent
+CONFIG = f"""
+_base_ = '{ROOT}/configs/digits/kdna_r18.py'
+digit_scenes = None
+train_dataloader = dict(
+    batch_size=4, dataset=dict(data_root='images', data_prefix=''))
+val_dataloader = train_dataloader
+test_dataloader = train_dataloader
+train_cfg = dict(max_epochs=1)
+"""
+
+
+class Hostile:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.system, (f'touch {self.marker}',)
+
+
+@pytest.fixture
+def hostile(tmp_path, monkeypatch):
+    """A folder with a config, images, and a checkpoint that is a trap."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', raising=False)
+    for label in range(10):
+        folder = tmp_path / 'images' / str(label)
+        folder.mkdir(parents=True)
+        pixels = np.full((48, 48, 3), 20 * label, np.uint8)
+        cv2.imwrite(str(folder / '0.png'), pixels)
+    (tmp_path / 'tiny.py').write_text(CONFIG)
+    torch.save(
+        {'state_dict': {}, 'meta': Hostile(tmp_path / 'ran')}, 'trap.pth'
+    )
+    schemes = CheckpointLoader._schemes.copy()
+    yield tmp_path
+    CheckpointLoader._schemes = schemes
+
+
+def refused(folder):
+    return not (folder / 'ran').exists()
+
+
+def test_the_trap_works(hostile):
+    torch.load('trap.pth', weights_only=False)
+    assert not refused(hostile)
+
+
+BACKBONE = 'model.backbone.init_cfg'
+
+
+@pytest.mark.parametrize(
+    ('name', 'arguments'),
+    [
+        ('train', ['tiny.py', '--resume', 'trap.pth']),
+        ('train', ['tiny.py', '--cfg-options', 'load_from=trap.pth']),
+        (
+            'train',
+            [
+                'tiny.py',
+                '--cfg-options',
+                f'{BACKBONE}.type=Pretrained',
+                f'{BACKBONE}.checkpoint=trap.pth',
+            ],
+        ),
+        ('test', ['tiny.py', 'trap.pth']),
+        ('infer', ['tiny.py', 'trap.pth', 'images/0/0.png']),
+        ('convert_checkpoint', ['trap.pth', 'tiny.py', 'out.pth']),
+        ('analyze_redundancy', ['tiny.py', 'trap.pth', '--out', 'a.png']),
+        ('publish_model', ['trap.pth', 'tiny.py', 'out']),
+    ],
+)
+def test_every_tool_refuses_it(hostile, tool, name, arguments):
+    module = tool(name)
+    with pytest.raises(
+        BadInput, match='holds more than tensors.*posix.system'
+    ):
+        module.main(arguments)
+    assert refused(hostile)
+
+
+def test_what_the_web_sends_is_refused(hostile, monkeypatch, capsys):
+    monkeypatch.setenv('TORCH_HOME', str(hostile / 'hub'))
+    server = ZooServer({'trap.pth': (hostile / 'trap.pth').read_bytes()})
+    url = f'{server.url}/ok/trap.pth'
+    try:
+        monkeypatch.setattr(sys, 'argv', ['test.py', 'tiny.py', url])
+        with pytest.raises(SystemExit, match='holds more than tensors'):
+            runpy.run_path(str(ROOT / 'tools/test.py'), run_name='__main__')
+    finally:
+        server.close()
+    assert refused(hostile)
+
+
+def test_nobody_overrules_it(hostile, monkeypatch):
+    monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
+    load_tensors_only()
+    with pytest.raises(BadInput, match='holds more than tensors'):
+        CheckpointLoader.load_checkpoint('trap.pth')
+    with pytest.raises(Exception, match='[Ww]eights'):
+        torch.load('trap.pth', weights_only=False)
+    assert refused(hostile)
+    assert os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] == '1'

@@ -1,0 +1,96 @@
+"""Make a checkpoint a file of the zoo, and print its entry.
+
+The optimizer's state stays behind. The file is called NAME-HASH.safetensors;
+with --test it is scored on the config's test set, as tools/test.py does, and
+the entry, which goes into a metafile.yml, has the metrics.
+
+Example: python tools/publish_model.py work_dirs/demo/epoch_5.pth \\
+    configs/digits/kdna_maskrcnn_r18.py weights --half --test digits
+"""
+
+import os.path as osp
+from collections.abc import Sequence
+
+from mmkdna.cli import (
+    add_size_argument,
+    build_runner,
+    config_parser,
+    exit_on_bad_input,
+    image_size,
+    load_config,
+    short_name,
+)
+from mmkdna.datasets import prepare_data
+from mmkdna.measure import build_model, library, multiply_adds
+from mmkdna.measure.runs import SCORES
+from mmkdna.zoo.publish import entry_text, publish
+
+TASKS = {
+    'mmdet': 'Object Detection',
+    'mmseg': 'Semantic Segmentation',
+    'mmpretrain': 'Image Classification',
+}
+
+
+def scores(cfg, path: str, work_dir: str) -> dict[str, float]:
+    """The metrics of a published file, in percent."""
+    cfg.load_from = path
+    cfg.work_dir = work_dir
+    prepare_data(cfg, ['test_dataloader'])
+    found = build_runner(cfg).test()
+    return {
+        title: round(factor * found[key], 3)
+        for key, (title, factor) in SCORES.items()
+        if key in found
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = config_parser(__doc__, source=True)
+    parser.add_argument('out', help='folder of the file')
+    parser.add_argument(
+        '--name', help='of the entry (default: that of the config)'
+    )
+    parser.add_argument(
+        '--ema',
+        action='store_true',
+        help='the averaged weights of EMAHook, not those that were trained',
+    )
+    parser.add_argument(
+        '--half', action='store_true', help='in float16, half the size'
+    )
+    parser.add_argument(
+        '--test',
+        metavar='DATASET',
+        help='score the file; DATASET says on what, for the entry',
+    )
+    parser.add_argument(
+        '--work-dir',
+        default='work_dirs/publish',
+        help='of the test (default: work_dirs/publish)',
+    )
+    add_size_argument(parser)
+    args = parser.parse_args(argv)
+    cfg = load_config(args.config, args.cfg_options)
+    name = args.name or osp.basename(short_name(args.config))
+    path = publish(args.src, cfg, args.out, name, args.ema, args.half)
+    model = build_model(cfg)
+    metadata = {
+        'Parameters': sum(p.numel() for p in model.parameters()),
+        'Multiply-adds': multiply_adds(model, image_size(args, cfg)),
+        'Precision': 'float16' if args.half else 'float32',
+    }
+    results = []
+    if args.test:
+        results.append(
+            {
+                'Task': TASKS[library(cfg)],
+                'Dataset': args.test,
+                'Metrics': scores(cfg, path, args.work_dir),
+            }
+        )
+    print(entry_text(name, path, cfg, metadata, results))
+
+
+if __name__ == '__main__':
+    exit_on_bad_input(main)
