@@ -323,13 +323,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     write_json(dict(title=title, rows=rows), root / 'results.json')
     draw(rows, title, root / 'comparison.png')
     # Wide enough for every column, whatever the terminal.
-    with (
-        written_beside(root / 'table.md') as beside,
-        open(beside, 'w') as file,
-    ):
-        Console(file=file, width=250).print(as_table(rows))
-    print(f'\n{title}')
-    print((root / 'table.md').read_text())
+    console = Console(width=250)
+    with console.capture() as capture:
+        console.print(as_table(rows))
+    table = f'{capture.get().strip()}\n'
+    with written_beside(root / 'table.md') as beside:
+        Path(beside).write_text(table)
+    print(f'\n{title}\n\n{table}')
     print(f'Table, figures and picture are in {root}.')
 
 

@@ -163,6 +163,9 @@ def _append(
         for chunk in answer.iter_content(CHUNK):
             file.write(chunk)
             progress.advance(task, len(chunk))
+            if size and file.tell() > size:
+                # Another file, of any length: its hash will say so.
+                return
 
 
 def _innermost(error: BaseException) -> str:

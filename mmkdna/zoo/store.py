@@ -5,7 +5,7 @@ import os.path as osp
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from mmengine.logging import print_log
 
 from ..errors import BadInput
@@ -97,7 +97,11 @@ def locked(path: str) -> Iterator[None]:
     try:
         os.makedirs(folder, exist_ok=True)
         lock = FileLock(f'{path}.lock')
-        lock.acquire()
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print_log(f'{path}: waits for another process', 'current')
+            lock.acquire()
     except OSError as error:
         raise BadInput(
             f'the cache {folder} cannot be written: {error.strerror}; set '
