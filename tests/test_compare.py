@@ -94,14 +94,18 @@ def test_types_are_compared_and_finished_runs_kept(tool, config, tmp_path):
         compare.main([config, '--epochs', '2', '--seeds', '0'])
 
 
-def test_annealing_takes_a_tenth_in_the_unit_of_the_run(tool):
+def test_annealing_takes_its_part_in_the_unit_of_the_run(tool):
     annealing = tool('compare').annealing
-    assert annealing(Config(dict(train_cfg=dict(max_epochs=30)))) == dict(
-        type='TemperatureHook', epochs=3
-    )
-    assert annealing(Config(dict(train_cfg=dict(max_iters=500)))) == dict(
-        type='TemperatureHook', iters=50
-    )
+    for train_cfg, fraction, expected in (
+        (dict(max_epochs=30), 0.1, dict(epochs=3)),
+        (dict(max_epochs=8), 0.5, dict(epochs=4)),
+        (dict(max_epochs=2), 0.1, dict(epochs=1)),
+        (dict(max_iters=500), 0.1, dict(iters=50)),
+    ):
+        cfg = Config(dict(train_cfg=train_cfg))
+        assert annealing(cfg, fraction) == dict(
+            type='TemperatureHook', **expected
+        )
 
 
 def test_what_memory_does_not_hold_has_a_row(tool, tmp_path):
@@ -126,6 +130,7 @@ def test_what_memory_does_not_hold_has_a_row(tool, tmp_path):
             ['--epochs', '1', '--cfg-options', 'train_cfg.max_epochs=None'],
             'trains by iterations',
         ),
+        (['--anneal', '0'], '--anneal 0.0: expected above 0'),
         (['--epochs', '0'], '--epochs 0: expected at least 1'),
         (['--types', 'Conv'], "there is no conv type 'Conv'"),
         (['--rounds', '1'], '--rounds 1: expected at least 2'),

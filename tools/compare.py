@@ -70,19 +70,26 @@ def with_epochs(cfg: Config, epochs: int) -> None:
                 scheduler[key] = epochs
 
 
-def annealing(cfg: Config) -> dict[str, Any]:
-    """The hook as published: in the first tenth of the run."""
+def annealing(cfg: Config, fraction: float) -> dict[str, Any]:
+    """The hook that moves temperatures in the first part of the run."""
     for unit in ('epochs', 'iters'):
         length = cfg.train_cfg.get(f'max_{unit}')
         if length is not None:
-            return {'type': 'TemperatureHook', unit: max(length // 10, 1)}
+            return {
+                'type': 'TemperatureHook',
+                unit: max(int(fraction * length), 1),
+            }
     raise BadInput(
         f'{cfg.filename}: train_cfg has neither max_epochs nor max_iters'
     )
 
 
 def train(
-    cfg: Config, conv_cfg: dict | None, work_dir: Path, seed: int
+    cfg: Config,
+    conv_cfg: dict | None,
+    work_dir: Path,
+    seed: int,
+    anneal: float,
 ) -> dict[str, float]:
     """The scores of a run, trained unless it is finished.
 
@@ -93,7 +100,8 @@ def train(
     if conv_cfg != dict(type='KernelDNA'):
         cfg = switched(cfg, conv_cfg)
     if conv_cfg and conv_cfg['type'] in ANNEALED:
-        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), annealing(cfg)]
+        hook = annealing(cfg, anneal)
+        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), hook]
     cfg.work_dir = str(work_dir)
     cfg.randomness = dict(seed=seed)
     cfg.resume = True
@@ -257,6 +265,14 @@ def arguments() -> argparse.ArgumentParser:
         '--epochs', type=int, help='of a run (default: as the config trains)'
     )
     parser.add_argument(
+        '--anneal',
+        type=float,
+        default=0.1,
+        metavar='FRACTION',
+        help='of the run, in which the temperature of DyConv, ODConv and '
+        'KernelWarehouse falls (default: 0.1, as published)',
+    )
+    parser.add_argument(
         '--rounds',
         type=int,
         default=10,
@@ -286,6 +302,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     ):
         if value is not None and value < least:
             raise BadInput(f'{name} {value}: expected at least {least}')
+    if not 0 < args.anneal <= 1:
+        raise BadInput(f'--anneal {args.anneal}: expected above 0, at most 1')
     types = [PLAIN, *(name for name in args.types if name != PLAIN)]
     conv_cfgs = {name: parse_conv_type(name) for name in types}
     cfg = load_config(args.config, args.cfg_options)
@@ -298,7 +316,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     for seed in args.seeds:
         for name, conv_cfg in conv_cfgs.items():
             run = root / name.replace(',', '_').replace('=', '')
-            scores = train(cfg, conv_cfg, run / f'seed_{seed}', seed)
+            scores = train(
+                cfg, conv_cfg, run / f'seed_{seed}', seed, args.anneal
+            )
             found[name].append(scores)
     # From here on the table alone, not what is logged about each model.
     MMLogger.get_current_instance().setLevel('ERROR')
