@@ -112,18 +112,16 @@ def walk(
     In order of depth; those around it innermost first, by name.
     """
     seen: set[int] = set()
-
-    def visit(
-        module: nn.Module,
-        name: str,
-        around: tuple[tuple[str, nn.Module], ...],
-    ) -> Iterator:
+    ahead: list[tuple[str, nn.Module, tuple[tuple[str, nn.Module], ...]]]
+    ahead = [('', model, ())]
+    while ahead:
+        name, module, around = ahead.pop()
         if id(module) in seen:
-            return
+            continue
         seen.add(id(module))
         yield name, module, around
+        prefix = f'{name}.' if name else ''
         around = ((name, module), *around)
-        for key, child in module.named_children():
-            yield from visit(child, f'{name}.{key}' if name else key, around)
-
-    yield from visit(model, '', ())
+        children = list(module.named_children())
+        for key, child in reversed(children):
+            ahead.append((prefix + key, child, around))

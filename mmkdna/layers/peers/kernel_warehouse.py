@@ -49,7 +49,9 @@ class KernelWarehouseConv2d(DynamicConv2d):
         super().__init__(*args, **kwargs)
         self.check(
             'budget',
-            isinstance(budget, (int, float)) and budget > 0,
+            isinstance(budget, (int, float))
+            and not isinstance(budget, bool)
+            and budget > 0,
             budget,
             'a number above 0',
         )
