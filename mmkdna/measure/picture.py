@@ -11,8 +11,8 @@ from ..files import written_beside
 
 
 def plain_numbers(axis: Axis) -> None:
-    """On a logarithmic axis, at 1, 2, 5, 10, ..."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    """On a logarithmic axis, close enough for one that is short."""
+    axis.set_major_locator(LogLocator(subs=(1, 1.2, 1.5, 2, 3, 5, 7)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
     axis.set_minor_formatter(NullFormatter())
 
