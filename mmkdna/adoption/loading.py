@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..errors import BadInput
 from ..families import Family, Member, list_families
+from ..families.sites import walk
 from ..layers import KernelDNALayer
 from .align import align, hidden_widths
 from .fit import Fit, fit_modulation
@@ -27,14 +28,11 @@ PLAN = 'kernel_dna_families'
 
 def watch(model: nn.Module) -> None:
     """Have every module above a KernelDNA layer translate what it loads."""
-    above: set[str] = set()
-    for name, layer in model.named_modules():
+    above: dict[int, nn.Module] = {}
+    for _, layer, around in walk(model):
         if isinstance(layer, KernelDNALayer):
-            while name:
-                name = name.rpartition('.')[0]
-                above.add(name)
-    for name in above:
-        module = model.get_submodule(name)
+            above.update((id(module), module) for _, module in around)
+    for module in above.values():
         hooks = module._load_state_dict_pre_hooks.values()
         if not any(getattr(h, 'hook', None) is translate for h in hooks):
             # The public names of these two are newer than torch 2.4.

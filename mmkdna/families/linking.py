@@ -1,9 +1,11 @@
 """Making the convs of a family parent and children; and finding them."""
 
+import gc
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from mmengine.logging import print_log
 from torch import nn
@@ -70,12 +72,13 @@ def form_families(
             share a kernel.
         KeyError: If ``families`` lists an unknown name.
     """
-    sites = conv_sites(model, owners)
-    families = group_families(sites)
-    for family in families:
-        link(family)
-    for listener in when_formed:
-        listener(model)
+    with _no_garbage_collection():
+        sites = conv_sites(model, owners)
+        families = group_families(sites)
+        for family in families:
+            link(family)
+        for listener in when_formed:
+            listener(model)
     if families:
         print_log(_summary(model, families), 'current')
     for (owner, policy), misses in near_misses(sites).items():
@@ -87,6 +90,18 @@ def form_families(
             logging.WARNING,
         )
     return list_families(model)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Thousands of new objects would have it look at all, again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def list_families(model: nn.Module) -> list[Family]:
