@@ -1,6 +1,6 @@
 """The zoo from the command line: the same as python -m mmkdna.zoo.
 
-Example: python tools/download.py download kdna_maskrcnn_r18_digits
+Example: python tools/download.py download kdna_r50_from_torchvision
 """
 
 from mmkdna.cli import exit_on_bad_input

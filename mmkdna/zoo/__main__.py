@@ -1,6 +1,6 @@
 """The zoo from the command line.
 
-Example: python -m mmkdna.zoo download kdna_maskrcnn_r18_digits
+Example: python -m mmkdna.zoo download kdna_r50_from_torchvision
 """
 
 import argparse
@@ -25,7 +25,7 @@ from .table import metrics, rewritten
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog='mmkdna.zoo',
+        prog=osp.basename(sys.argv[0]),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -137,4 +137,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
+    # What errors and usage call it; Python has __main__.py.
+    sys.argv[0] = 'mmkdna.zoo'
     exit_on_bad_input(main)
