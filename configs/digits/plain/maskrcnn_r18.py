@@ -1,4 +1,4 @@
-"""Mask R-CNN R-18-FPN on digit scenes.
+"""Mask R-CNN R-18-FPN of three eighths of the width on digit scenes.
 
 Small enough for two CPU cores: it trains from scratch in some minutes.
 """
@@ -13,12 +13,13 @@ metainfo = dict(classes=tuple('0123456789'))
 model = dict(
     backbone=dict(
         depth=18,
+        base_channels=24,
         frozen_stages=-1,
         norm_eval=False,
         init_cfg=None,
     ),
     neck=dict(
-        in_channels=[64, 128, 256, 512],
+        in_channels=[24, 48, 96, 192],
         out_channels=64,
         num_outs=4,
     ),
@@ -31,7 +32,7 @@ model = dict(
         bbox_roi_extractor=dict(
             out_channels=64, finest_scale=16, roi_layer=dict(sampling_ratio=1)
         ),
-        bbox_head=dict(in_channels=64, fc_out_channels=256, num_classes=10),
+        bbox_head=dict(in_channels=64, fc_out_channels=128, num_classes=10),
         mask_roi_extractor=dict(
             out_channels=64, finest_scale=28, roi_layer=dict(sampling_ratio=1)
         ),
@@ -95,7 +96,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val.json')
 test_evaluator = val_evaluator
 
-train_cfg = dict(max_epochs=5, val_interval=1)
+train_cfg = dict(max_epochs=8, val_interval=1)
 optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',
@@ -106,9 +107,9 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
     dict(
         type='CosineAnnealingLR',
-        T_max=5,
+        T_max=8,
         begin=0,
-        end=5,
+        end=8,
         convert_to_iter_based=True,
     ),
 ]

@@ -1,4 +1,4 @@
-"""RetinaNet R-18-FPN on digit scenes, data as Mask R-CNN's.
+"""RetinaNet R-18-FPN on digit scenes, width and data as Mask R-CNN's.
 
 Small enough for two CPU cores: it trains from scratch in some minutes.
 """
@@ -15,10 +15,10 @@ model = dict(
         bgr_to_rgb=True,
         pad_size_divisor=32,
     ),
-    backbone=dict(type='ResNet', depth=18, norm_eval=False),
+    backbone=dict(type='ResNet', depth=18, base_channels=24, norm_eval=False),
     neck=dict(
         type='FPN',
-        in_channels=[64, 128, 256, 512],
+        in_channels=[24, 48, 96, 192],
         out_channels=64,
         start_level=1,
         num_outs=3,
@@ -64,15 +64,3 @@ model = dict(
 )
 val_evaluator = dict(metric='bbox')
 test_evaluator = val_evaluator
-
-train_cfg = dict(max_epochs=8)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(
-        type='CosineAnnealingLR',
-        T_max=8,
-        begin=0,
-        end=8,
-        convert_to_iter_based=True,
-    ),
-]
