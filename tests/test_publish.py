@@ -82,6 +82,35 @@ def test_a_published_file_is_the_model_and_says_what_it_is(
     ]
 
 
+def test_the_entry_says_how_it_was_trained(publish, model, tmp_path):
+    saved = run(model)
+    saved['meta'] |= dict(epoch=3, iter=30, seed=7)
+    logs = ['{"loss": 2.0}', '{"loss": 1.0}']
+    for day, line in enumerate(logs):
+        log = tmp_path / f'2026112{day}/vis_data/scalars.json'
+        log.parent.mkdir(parents=True)
+        log.write_text(line + '\n')
+    metadata = publish(saved, '--dataset', 'scenes')['Metadata']
+    assert metadata['Training Data'] == 'scenes'
+    assert [metadata[k] for k in ('Epochs', 'Iterations', 'Seed')] == [
+        3,
+        30,
+        7,
+    ]
+    (path,) = (tmp_path / 'out').glob('*.log.json')
+    assert path.read_text().splitlines() == logs
+    assert (Path.cwd() / metadata['Training Log']).samefile(path)
+    assert path.stem.removesuffix('.log') in {
+        p.stem for p in (tmp_path / 'out').glob('*.safetensors')
+    }
+
+
+def test_a_score_needs_the_name_of_its_data(publish, model, capsys):
+    with pytest.raises(SystemExit):
+        publish(run(model), '--test')
+    assert '--test needs --dataset' in capsys.readouterr().err
+
+
 def test_half_precision_is_half_the_size(publish, model, tmp_path):
     whole = publish(run(model))['Metadata']['Size (bytes)']
     half = publish(run(model), '--half')['Metadata']['Size (bytes)']

@@ -38,6 +38,9 @@ MODULES = {  # what a user's own environment must have: module, distribution
     'pycocotools': 'pycocotools',
     'pytest': 'pytest',
 }
+# For a test. Alone: opendatalab, which it asks for but needs for data sets
+# only, pins a rich and a setuptools of years ago.
+MIM = 'onedl-mim==0.5.1'
 COMPILER_FLAGS = '-O2 -g0 -w'
 # What torch's build of an extension adds to the flags of Python's own.
 TORCH_FLAGS = ['-std=c++17', '-DTORCH_API_INCLUDE_EXTENSION_H']
@@ -367,6 +370,7 @@ def set_up() -> None:
     say('installing OpenMMLab and tools (some seconds)')
     run([*install, wheel])
     run([*install, '-r', REQUIREMENTS])
+    run([*install, '--no-deps', MIM])
     run([*install, '--no-deps', '-e', ROOT])
     run([PYTHON, '-c', 'import mmkdna, mmcv.ops, mmdet, mmseg, mmpretrain'])
 

@@ -1,11 +1,12 @@
 """Make a checkpoint a file of the zoo, and print its entry.
 
-The optimizer's state stays behind. The file is called NAME-HASH.safetensors;
-with --test it is scored on the config's test set, as tools/test.py does, and
-the entry, which goes into a metafile.yml, has the metrics.
+The optimizer's state stays behind. The file is called NAME-HASH.safetensors,
+and the log of the run, where it is beside the checkpoint, NAME-HASH.log.json.
+With --test the file is scored on the config's test set, as tools/test.py does,
+and the entry, which goes into a metafile.yml, has the metrics.
 
-Example: python tools/publish_model.py work_dirs/demo/epoch_5.pth \\
-    configs/digits/kdna_maskrcnn_r18.py weights --half --test digits
+Example: python tools/publish_model.py work_dirs/demo/epoch_8.pth \\
+    configs/digits/kdna_maskrcnn_r18.py weights --half --dataset digits --test
 """
 
 import os.path as osp
@@ -60,9 +61,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         '--half', action='store_true', help='in float16, half the size'
     )
     parser.add_argument(
+        '--dataset', help='what it was trained on, for the entry'
+    )
+    parser.add_argument(
         '--test',
-        metavar='DATASET',
-        help='score the file; DATASET says on what, for the entry',
+        action='store_true',
+        help="score the file on the dataset, which is the config's",
     )
     parser.add_argument(
         '--work-dir',
@@ -71,11 +75,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     add_size_argument(parser)
     args = parser.parse_args(argv)
+    if args.test and not args.dataset:
+        parser.error(
+            '--test needs --dataset: the entry says what a score is of'
+        )
     cfg = load_config(args.config, args.cfg_options)
     name = args.name or osp.basename(short_name(args.config))
-    path = publish(args.src, cfg, args.out, name, args.ema, args.half)
+    path, training = publish(
+        args.src, cfg, args.out, name, args.ema, args.half
+    )
     model = build_model(cfg)
     metadata = {
+        **({'Training Data': args.dataset} if args.dataset else {}),
+        **training,
         'Parameters': sum(p.numel() for p in model.parameters()),
         'Multiply-adds': multiply_adds(model, image_size(args, cfg)),
         'Precision': 'float16' if args.half else 'float32',
@@ -85,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         results.append(
             {
                 'Task': TASKS[library(cfg)],
-                'Dataset': args.test,
+                'Dataset': args.dataset,
                 'Metrics': scores(cfg, path, args.work_dir),
             }
         )

@@ -17,12 +17,20 @@ SCORES = {
 }
 
 
+def read_log(work_dir: Path) -> list[str]:
+    """What a run logged, resumed ones included: a JSON object a line."""
+    return [
+        line
+        for log in sorted(work_dir.glob('*/vis_data/scalars.json'))
+        for line in log.read_text().splitlines()
+    ]
+
+
 def last_scores(work_dir: Path) -> dict[str, float]:
     """The last value of each of SCORES that a run logged."""
     scores: dict[str, float] = {}
-    for log in sorted(work_dir.glob('*/vis_data/scalars.json')):
-        for line in map(json.loads, log.read_text().splitlines()):
-            scores.update({k: v for k, v in line.items() if k in SCORES})
+    for line in map(json.loads, read_log(work_dir)):
+        scores.update({k: v for k, v in line.items() if k in SCORES})
     return scores
 
 

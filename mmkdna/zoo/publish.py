@@ -4,6 +4,7 @@ import json
 import os
 import os.path as osp
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import mmengine
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from ..checkpoint import read_checkpoint, write_weights
 from ..errors import BadInput
 from ..families import list_families
+from ..files import written_beside
 from .download import sha256
 
 DIGITS = 8
@@ -113,8 +115,8 @@ def publish(
     name: str,
     ema: bool = False,
     half: bool = False,
-) -> str:
-    """Write the file of an entry.
+) -> tuple[str, dict[str, Any]]:
+    """Write the file of an entry, and the log of its run beside it.
 
     Args:
         checkpoint: Of a run.
@@ -125,13 +127,16 @@ def publish(
         half: In float16.
 
     Returns:
-        The path of the file: the name, eight digits of the SHA-256.
+        The path of the file, which is the name and eight digits of the
+        SHA-256, and how it was trained, for the entry: epochs, iterations,
+        seed, and the log if the checkpoint lies beside it.
 
     Raises:
         BadInput: If it does not hold the whole model of the config, or is
             in mid-fade.
     """
     from ..measure import build_model
+    from ..measure.runs import read_log
 
     loaded = read_checkpoint(checkpoint)
     weights = published_weights(loaded, checkpoint, ema)
@@ -148,14 +153,29 @@ def publish(
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise BadInput(f'{checkpoint}: {error}') from None
-    dataset_meta = (loaded.get('meta') or {}).get('dataset_meta')
+    meta = loaded.get('meta') or {}
+    dataset_meta = meta.get('dataset_meta')
     more = {'dataset_meta': json.dumps(dataset_meta)} if dataset_meta else {}
     notes = notes_of(cfg, model, more)
     beside = osp.join(folder, f'{name}.safetensors')
     write_weights(halved(weights) if half else weights, beside, notes)
     path = osp.join(folder, f'{name}-{sha256(beside)[:DIGITS]}.safetensors')
     os.replace(beside, path)
-    return path
+    training = {
+        title: meta[key]
+        for title, key in (
+            ('Epochs', 'epoch'),
+            ('Iterations', 'iter'),
+            ('Seed', 'seed'),
+        )
+        if key in meta
+    }
+    if lines := read_log(Path(checkpoint).parent):
+        log = path.removesuffix('safetensors') + 'log.json'
+        with written_beside(log) as temporary:
+            Path(temporary).write_text('\n'.join(lines) + '\n')
+        training['Training Log'] = osp.relpath(log)
+    return path, training
 
 
 def entry_text(

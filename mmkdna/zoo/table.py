@@ -77,6 +77,11 @@ def _link(entry: Entry) -> str:
     return f'[{entry.config}](../{entry.config})'
 
 
+def _log(entry: Entry) -> str:
+    log = entry.metadata.get('Training Log')
+    return f'[log](../{log})' if log else ''
+
+
 def _trained(entries: Iterable[Entry]) -> list[str]:
     return _table(
         (
@@ -87,6 +92,7 @@ def _trained(entries: Iterable[Entry]) -> list[str]:
             'metrics',
             'data set',
             'MB',
+            'log',
         ),
         (
             (
@@ -96,6 +102,7 @@ def _trained(entries: Iterable[Entry]) -> list[str]:
                 metrics(e),
                 '; '.join(str(r.get('Dataset', '')) for r in e.results),
                 f'{e.size / 1e6:.1f}',
+                _log(e),
             )
             for e in entries
         ),
