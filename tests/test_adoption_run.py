@@ -1,4 +1,4 @@
-"""A plain classifier is trained, adopted by config alone, analysed."""
+"""The zoo's plain classifier is adopted by config alone, and analysed."""
 
 import copy
 import json
@@ -16,7 +16,9 @@ from test_demo import run
 import mmkdna
 from mmkdna.adoption import residual_names
 from mmkdna.checkpoint import read_weights
+from mmkdna.datasets.digit_scenes import write_scenes
 from mmkdna.measure import build_model
+from mmkdna.zoo import local_path
 
 pytestmark = pytest.mark.slow
 
@@ -33,17 +35,10 @@ def last_accuracy(work_dir):
 
 @pytest.fixture(scope='module')
 def cwd(tmp_path_factory):
-    """Where the plain run of `make digits` has been."""
+    """A folder with the scenes."""
     cwd = tmp_path_factory.mktemp('adoption')
-    work_dir = 'work_dirs/digits/plain_r18'
-    run(
-        [
-            *(sys.executable, ROOT / 'tools/train.py', PLAIN),
-            *('--work-dir', work_dir),
-        ],
-        cwd,
-    )
-    assert last_accuracy(cwd / work_dir) > 97
+    spec = Config.fromfile(PLAIN).digit_scenes
+    write_scenes(cwd / spec.pop('root'), **spec)
     return cwd
 
 
@@ -74,7 +69,7 @@ def scores(model, batches):
 def test_the_run_starts_as_the_plain_network(cwd, crops, align, norm_eval):
     cfg = Config.fromfile(ADOPTED)
     plain = build_model(Config.fromfile(PLAIN))
-    plain.load_state_dict(read_weights(cfg.load_from))
+    plain.load_state_dict(read_weights(local_path(cfg.load_from)))
     cfg.model.backbone.conv_cfg.align = align
     cfg.model.backbone.norm_eval = norm_eval
     cfg.work_dir = str(cwd / f'start_{align}_{norm_eval}')
@@ -96,7 +91,7 @@ def test_alignment_lowers_the_error_of_the_fit(crops):
     for align in (False, True):
         cfg.model.backbone.conv_cfg.align = align
         model = build_model(cfg)
-        model.load_state_dict(read_weights(cfg.load_from))
+        model.load_state_dict(read_weights(local_path(cfg.load_from)))
         fits = [row.fit_error for row in mmkdna.report(model).rows]
         fits = [error for error in fits if error is not None]
         errors.append(sum(fits) / len(fits))
@@ -122,7 +117,7 @@ def test_the_recommended_plan_builds(cwd):
     out = run(
         [
             *(sys.executable, ROOT / 'tools/analyze_redundancy.py', PLAIN),
-            'work_dirs/digits/plain_r18/epoch_30.pth',
+            'mmkdna://r18_digits',
             *('--conv-cfg', 'min_channels=128', '--most', '8'),
             *('--images', 'data/digits/crops/val/3', '--out', 'maps'),
         ],

@@ -17,6 +17,7 @@ from mmkdna.checkpoint import read_checkpoint
 from mmkdna.errors import BadInput
 from mmkdna.measure import build_model, plain_twin
 from mmkdna.zoo import derive, download
+from mmkdna.zoo.__main__ import main as zoo
 from mmkdna.zoo.derive import source_url
 from mmkdna.zoo.index import read_index
 
@@ -170,7 +171,7 @@ def upstream(tmp_path, monkeypatch):
 
 
 def test_a_derived_entry_is_the_pretrained_function(
-    upstream, tmp_path, monkeypatch
+    upstream, tmp_path, monkeypatch, capsys
 ):
     server, plain, url = upstream
     root = tmp_path / 'index'
@@ -190,6 +191,7 @@ def test_a_derived_entry_is_the_pretrained_function(
     model = build_model(cfg)
     mmkdna.keep_residuals(model)
     model.init_weights()
+    zoo(['verify'])
     assert len(server.requests) == 1
     x = torch.randn(2, 3, 48, 48)
     plain.eval()
@@ -198,6 +200,8 @@ def test_a_derived_entry_is_the_pretrained_function(
     torch.testing.assert_close(
         model.backbone(x)[-1], expected, rtol=1e-5, atol=1e-5
     )
+    zoo(['where', 'made'])
+    assert f'made: {tmp_path}/cache/made-' in capsys.readouterr().out
     # The second time it is there, the source is not asked for.
     made = CheckpointLoader.load_checkpoint('mmkdna://made')
     assert len(server.requests) == 1

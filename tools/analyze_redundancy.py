@@ -6,7 +6,7 @@ map in OUT_DIR, and at the end the families that keep most of the kernels, as
 a piece of a config.
 
 Example: python tools/analyze_redundancy.py configs/digits/plain/r18.py \\
-    work_dirs/digits/plain_r18/epoch_30.pth --conv-cfg min_channels=128 \\
+    mmkdna://r18_digits --conv-cfg min_channels=128 \\
     --images data/digits/crops/val/3
 """
 
@@ -39,6 +39,7 @@ from mmkdna.cli import config_parser, exit_on_bad_input, load_config
 from mmkdna.errors import BadInput
 from mmkdna.layers import Policy
 from mmkdna.measure import build_model, input_size, plain_twin
+from mmkdna.zoo import local_path
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
@@ -51,7 +52,7 @@ def load_plain(cfg: Config, path: str) -> nn.Module:
         BadInput: If the checkpoint is of another network.
     """
     model = build_model(plain_twin(cfg)).eval()
-    weights = read_weights(path)
+    weights = read_weights(local_path(path))
     try:
         result = model.load_state_dict(weights, strict=False)
     except RuntimeError as error:

@@ -25,6 +25,7 @@ from mmkdna.checkpoint import (
 )
 from mmkdna.cli import config_parser, exit_on_bad_input, load_config
 from mmkdna.measure import build_model
+from mmkdna.zoo import local_path
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     MMLogger.get_current_instance().setLevel('ERROR')
     check_ending(args.dst)
     cfg = load_config(args.config, args.cfg_options)
-    weights = read_weights(args.src)
+    weights = read_weights(local_path(args.src))
     model = build_model(cfg)
     mmkdna.keep_residuals(model)
     adopted = adopt_weights(model, weights)

@@ -3,7 +3,7 @@
 The pictures go to OUT_DIR/vis, under the names of the images.
 
 Example: python tools/infer.py configs/digits/kdna_maskrcnn_r18.py \\
-    work_dirs/demo/epoch_5.pth data/digits/images/val/000000.png
+    mmkdna://kdna_maskrcnn_r18_digits data/digits/images/val/000000.png
 """
 
 import os

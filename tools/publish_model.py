@@ -2,14 +2,15 @@
 
 The optimizer's state stays behind. The file is called NAME-HASH.safetensors,
 and the log of the run, where it is beside the checkpoint, NAME-HASH.log.json.
-With --test the file is scored on the config's test set, as tools/test.py does,
-and the entry, which goes into a metafile.yml, has the metrics.
+With --test they are scored on the config's test set, as tools/test.py does,
+and the file and its entry, which goes into a metafile.yml, have the metrics.
 
 Example: python tools/publish_model.py work_dirs/demo/epoch_8.pth \\
     configs/digits/kdna_maskrcnn_r18.py weights --half --dataset digits --test
 """
 
 import os.path as osp
+import tempfile
 from collections.abc import Sequence
 
 from mmkdna.cli import (
@@ -24,7 +25,8 @@ from mmkdna.cli import (
 from mmkdna.datasets import prepare_data
 from mmkdna.measure import build_model, library, multiply_adds
 from mmkdna.measure.runs import SCORES
-from mmkdna.zoo.publish import entry_text, publish
+from mmkdna.zoo import local_path
+from mmkdna.zoo.publish import entry_text, prepare, publish
 
 TASKS = {
     'mmdet': 'Object Detection',
@@ -34,13 +36,13 @@ TASKS = {
 
 
 def scores(cfg, path: str, work_dir: str) -> dict[str, float]:
-    """The metrics of a published file, in percent."""
+    """The metrics of a file, in percent."""
     cfg.load_from = path
     cfg.work_dir = work_dir
     prepare_data(cfg, ['test_dataloader'])
     found = build_runner(cfg).test()
     return {
-        title: round(factor * found[key], 3)
+        title: round(factor * float(found[key]), 3)
         for key, (title, factor) in SCORES.items()
         if key in found
     }
@@ -66,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         '--test',
         action='store_true',
-        help="score the file on the dataset, which is the config's",
+        help="score it on the config's test set",
     )
     parser.add_argument(
         '--work-dir',
@@ -81,26 +83,30 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     cfg = load_config(args.config, args.cfg_options)
     name = args.name or osp.basename(short_name(args.config))
-    path, training = publish(
-        args.src, cfg, args.out, name, args.ema, args.half
-    )
-    model = build_model(cfg)
-    metadata = {
-        **({'Training Data': args.dataset} if args.dataset else {}),
-        **training,
-        'Parameters': sum(p.numel() for p in model.parameters()),
-        'Multiply-adds': multiply_adds(model, image_size(args, cfg)),
-        'Precision': 'float16' if args.half else 'float32',
-    }
+    release = prepare(local_path(args.src), cfg, args.ema, args.half)
     results = []
     if args.test:
+        # Of the very weights that are published.
+        with tempfile.TemporaryDirectory() as folder:
+            tested = osp.join(folder, f'{name}.safetensors')
+            release.write(tested, [])
+            metrics = scores(cfg, tested, args.work_dir)
         results.append(
             {
                 'Task': TASKS[library(cfg)],
                 'Dataset': args.dataset,
-                'Metrics': scores(cfg, path, args.work_dir),
+                'Metrics': metrics,
             }
         )
+    path = publish(release, args.out, name, results)
+    model = build_model(cfg)
+    metadata = {
+        **({'Training Data': args.dataset} if args.dataset else {}),
+        **release.training,
+        'Parameters': sum(p.numel() for p in model.parameters()),
+        'Multiply-adds': multiply_adds(model, image_size(args, cfg)),
+        'Precision': 'float16' if args.half else 'float32',
+    }
     print(entry_text(name, path, cfg, metadata, results))
 
 

@@ -1,7 +1,7 @@
 """Score a checkpoint on the test set of a config.
 
 Example: python tools/test.py configs/digits/kdna_maskrcnn_r18.py \\
-    work_dirs/demo/epoch_5.pth --show-dir shown
+    mmkdna://kdna_maskrcnn_r18_digits --show-dir shown
 """
 
 from collections.abc import Sequence

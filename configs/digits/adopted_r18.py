@@ -1,6 +1,6 @@
 """The plain digits classifier, adopted: the plain config and three changes.
 
-It starts from the checkpoint of the plain run and ends as pure KernelDNA.
+It starts from the zoo's plain weights and ends as pure KernelDNA.
 """
 
 _base_ = './plain/r18.py'
@@ -11,9 +11,7 @@ model = dict(
         conv_cfg=dict(type='KernelDNA', min_channels=128, family_size=3)
     )
 )
-# What `make digits` or, alone, `python tools/train.py
-# configs/digits/plain/r18.py --work-dir work_dirs/digits/plain_r18` writes.
-load_from = 'work_dirs/digits/plain_r18/epoch_30.pth'
+load_from = 'mmkdna://r18_digits'
 custom_hooks = [dict(type='KernelFadeHook')]
 
 # A sixth of the plain run, from its learning rate down again.

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmengine.config import Config
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -16,6 +17,7 @@ from rich.table import Table
 from ..cli import exit_on_bad_input
 from ..errors import BadInput
 from ..files import written_beside
+from .derive import derived_path
 from .download import sha256
 from .index import Entry, Index, read_index
 from .scheme import SCHEME, resolve
@@ -69,22 +71,26 @@ def show(entry: Entry, console: Console) -> None:
 
 
 def present(entry: Entry, index: Index) -> list[str]:
-    """Paths at which a trained entry's file is on this machine."""
-    if entry.weights is None:
-        return []
-    paths = [osp.join(home(), entry.file), index.path(entry.weights)]
+    """Paths at which an entry's file is on this machine."""
+    if entry.source:
+        cfg = Config.fromfile(index.path(entry.config))
+        paths = [derived_path(entry, cfg)]
+    elif entry.weights:
+        paths = [osp.join(home(), entry.file), index.path(entry.weights)]
+    else:
+        paths = []
     return [path for path in paths if osp.isfile(path)]
 
 
 def verify(entries: Sequence[Entry], index: Index, console: Console) -> None:
-    """Compare each file that is here with the index.
+    """Compare each trained entry's file that is here with the index.
 
     Raises:
         BadInput: If one is another.
     """
     bad = []
     for entry in entries:
-        for path in present(entry, index):
+        for path in present(entry, index) if entry.sha256 else ():
             whole = sha256(path) == entry.sha256
             console.print(
                 f'{path}: {"whole" if whole else "damaged"}', soft_wrap=True

@@ -32,14 +32,9 @@ def derive(entry: Entry, index: Index) -> str:
     Raises:
         BadInput: If the source cannot be had, or does not fit the config.
     """
-    from .. import __version__
-
     assert entry.source is not None
     cfg = Config.fromfile(index.path(entry.config))
-    text = cfg.pretty_text
-    made_of = f'{entry.source}\n{__version__}\n{text}'
-    digits = hashlib.sha256(made_of.encode()).hexdigest()[:8]
-    path = osp.join(home(), f'{entry.name}-{digits}.safetensors')
+    path = derived_path(entry, cfg)
     if osp.isfile(path):
         return path
     url = source_url(entry.source)
@@ -47,6 +42,15 @@ def derive(entry: Entry, index: Index) -> str:
         if not osp.isfile(path):
             _make(entry, cfg, _upstream(url), path)
     return path
+
+
+def derived_path(entry: Entry, cfg: Config) -> str:
+    """Where a derived entry's file is, once it is made."""
+    from .. import __version__
+
+    made_of = f'{entry.source}\n{__version__}\n{cfg.pretty_text}'
+    digits = hashlib.sha256(made_of.encode()).hexdigest()[:8]
+    return osp.join(home(), f'{entry.name}-{digits}.safetensors')
 
 
 def source_url(source: str) -> str:

@@ -4,6 +4,7 @@ import json
 import os
 import os.path as osp
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -108,28 +109,39 @@ def halved(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return half
 
 
-def publish(
-    checkpoint: str,
-    cfg: Config,
-    folder: str,
-    name: str,
-    ema: bool = False,
-    half: bool = False,
-) -> tuple[str, dict[str, Any]]:
-    """Write the file of an entry, and the log of its run beside it.
+@dataclass(frozen=True)
+class Release:
+    """What is published of a checkpoint.
+
+    Args:
+        weights: By name.
+        notes: Saved with them, see :func:`notes_of`.
+        training: How it was trained, for the entry: epochs, iterations, seed.
+        log: What its run logged, a JSON object a line; empty where that does
+            not lie beside the checkpoint.
+    """
+
+    weights: dict[str, Tensor]
+    notes: dict[str, str]
+    training: dict[str, Any]
+    log: list[str]
+
+    def write(self, path: str, results: list[dict[str, Any]]) -> None:
+        """Write weights and notes, with the results of tests."""
+        more = {'results': json.dumps(results)} if results else {}
+        write_weights(self.weights, path, {**self.notes, **more})
+
+
+def prepare(
+    checkpoint: str, cfg: Config, ema: bool = False, half: bool = False
+) -> Release:
+    """Take from a checkpoint what is published.
 
     Args:
         checkpoint: Of a run.
         cfg: Its config.
-        folder: Where the file goes.
-        name: Of the entry.
         ema: Publish the averaged weights.
         half: In float16.
-
-    Returns:
-        The path of the file, which is the name and eight digits of the
-        SHA-256, and how it was trained, for the entry: epochs, iterations,
-        seed, and the log if the checkpoint lies beside it.
 
     Raises:
         BadInput: If it does not hold the whole model of the config, or is
@@ -156,26 +168,42 @@ def publish(
     meta = loaded.get('meta') or {}
     dataset_meta = meta.get('dataset_meta')
     more = {'dataset_meta': json.dumps(dataset_meta)} if dataset_meta else {}
-    notes = notes_of(cfg, model, more)
+    keys = {'Epochs': 'epoch', 'Iterations': 'iter', 'Seed': 'seed'}
+    return Release(
+        halved(weights) if half else weights,
+        notes_of(cfg, model, more),
+        {title: meta[key] for title, key in keys.items() if key in meta},
+        read_log(Path(checkpoint).parent),
+    )
+
+
+def publish(
+    release: Release, folder: str, name: str, results: list[dict[str, Any]]
+) -> str:
+    """Write the file of an entry, and the log of its run beside it.
+
+    Args:
+        release: What goes into it.
+        folder: Where it goes.
+        name: Of the entry.
+        results: Task, data set and metrics of each test.
+
+    Returns:
+        The path of the file: the name, eight digits of the SHA-256.
+    """
     beside = osp.join(folder, f'{name}.safetensors')
-    write_weights(halved(weights) if half else weights, beside, notes)
+    release.write(beside, results)
     path = osp.join(folder, f'{name}-{sha256(beside)[:DIGITS]}.safetensors')
     os.replace(beside, path)
-    training = {
-        title: meta[key]
-        for title, key in (
-            ('Epochs', 'epoch'),
-            ('Iterations', 'iter'),
-            ('Seed', 'seed'),
-        )
-        if key in meta
-    }
-    if lines := read_log(Path(checkpoint).parent):
-        log = path.removesuffix('safetensors') + 'log.json'
-        with written_beside(log) as temporary:
-            Path(temporary).write_text('\n'.join(lines) + '\n')
-        training['Training Log'] = osp.relpath(log)
-    return path, training
+    if release.log:
+        with written_beside(log_of(path)) as log:
+            Path(log).write_text('\n'.join(release.log) + '\n')
+    return path
+
+
+def log_of(path: str) -> str:
+    """Where the log of a published file is."""
+    return path.removesuffix('safetensors') + 'log.json'
 
 
 def entry_text(
@@ -191,15 +219,17 @@ def entry_text(
         name: Of the entry.
         path: Of the file.
         cfg: Its config.
-        metadata: Parameters and the like.
+        metadata: Training, parameters and the like.
         results: Task, data set and metrics of each test.
     """
+    log = log_of(path)
     entry = {
         'Name': name,
         'In Collection': 'KernelDNA',
         'Config': osp.relpath(cfg.filename),
         'Metadata': {
             **metadata,
+            **({'Training Log': osp.relpath(log)} if osp.isfile(log) else {}),
             'Size (bytes)': osp.getsize(path),
             'SHA-256': sha256(path),
         },

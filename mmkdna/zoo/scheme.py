@@ -53,6 +53,15 @@ def _resolve(name: str) -> str:
     return (derive if entry.source else locate)(entry, index)
 
 
+def local_path(path: str) -> str:
+    """A checkpoint's path; that of its file for a ``mmkdna://NAME``.
+
+    Raises:
+        BadInput: As :func:`resolve`.
+    """
+    return resolve(path) if path.startswith(SCHEME) else path
+
+
 def load_from_mmkdna(filename: str, map_location: Any = None) -> dict:
     """mmengine's loader of ``mmkdna://NAME``."""
     return read_checkpoint(resolve(filename), map_location or 'cpu')

@@ -1,0 +1,86 @@
+"""The weights that ship are what the index says, scored anew."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mmkdna.checkpoint import read_checkpoint, read_weights
+from mmkdna.measure.runs import SCORES
+from mmkdna.zoo.index import read_index
+
+ROOT = Path(__file__).parent.parent
+TRAINED = [e for e in read_index().entries.values() if e.weights]
+
+
+@pytest.fixture(scope='module')
+def cwd(tmp_path_factory):
+    """One folder, so that the scenes are composed once."""
+    return tmp_path_factory.mktemp('weights')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('entry', TRAINED, ids=lambda entry: entry.name)
+def test_scores_are_those_of_the_index(cwd, entry, monkeypatch):
+    # No network, and nothing in the cache.
+    monkeypatch.setenv('HTTPS_PROXY', 'http://127.0.0.1:9')
+    monkeypatch.setenv('MMKDNA_HOME', str(cwd / 'cache'))
+    subprocess.run(
+        [
+            *(sys.executable, ROOT / 'tools/test.py', ROOT / entry.config),
+            *(f'mmkdna://{entry.name}', '--work-dir', entry.name),
+        ],
+        cwd=cwd,
+        check=True,
+    )
+    (path,) = (cwd / entry.name).glob('*/*.json')
+    found = json.loads(path.read_text())
+    (result,) = entry.results
+    scores = {
+        title: factor * found[key]
+        for key, (title, factor) in SCORES.items()
+        if key in found
+    }
+    # Percent: 0.001 of an AP.
+    assert scores == pytest.approx(result['Metrics'], abs=0.1)
+
+
+@pytest.mark.slow
+def test_a_file_published_again_is_the_same(cwd):
+    entry = read_index().find('kdna_upernet_r18_digits')
+    done = subprocess.run(
+        [
+            *(sys.executable, ROOT / 'tools/publish_model.py'),
+            *(f'mmkdna://{entry.name}', ROOT / entry.config, 'again'),
+            *('--name', entry.name, '--half', '--dataset', 'x', '--test'),
+        ],
+        cwd=cwd,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    (again,) = yaml.safe_load(done.stdout[done.stdout.index('- Name:') :])
+    (result,) = again['Results']
+    metrics = entry.results[0]['Metrics']
+    assert result['Metrics'] == pytest.approx(metrics, abs=0.1)
+    meta = read_checkpoint(str(cwd / again['Weights']))['meta']
+    assert json.loads(meta['results']) == [result]
+    weights = read_weights(str(cwd / again['Weights']))
+    before = read_weights(str(ROOT / entry.weights))
+    assert weights.keys() == before.keys()
+    assert all(value.equal(before[key]) for key, value in weights.items())
+
+
+def test_weights_are_small_enough_for_a_repository():
+    names = {entry.name for entry in TRAINED}
+    digits = {f'{n}_r18_digits' for n in ('maskrcnn', 'retinanet', 'upernet')}
+    digits.add('r18_digits')
+    assert names == digits | {f'kdna_{name}' for name in digits}
+    files = list((ROOT / 'weights').iterdir())
+    assert sum(path.stat().st_size for path in files) < 40e6
+    listed = {ROOT / e.weights for e in TRAINED}
+    logs = {ROOT / e.metadata['Training Log'] for e in TRAINED}
+    assert set(files) == listed | logs
