@@ -7,15 +7,19 @@ import os.path as osp
 import pickle
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from rich.console import Console
+from rich.table import Table
 
 from .checkpoint import unsafe
 from .errors import BadInput
+from .files import written_beside
 from .measure.complexity import input_size
 from .zoo import load_tensors_only
 
@@ -205,3 +209,18 @@ def leave_job() -> None:
     if torch.distributed.is_initialized():
         gc.collect()
         torch.distributed.destroy_process_group()
+
+
+def write_table(table: Table, path: str | Path) -> str:
+    """Write a table of rich, whole, as wide as it is.
+
+    Returns:
+        What the file holds.
+    """
+    console = Console(width=250)
+    with console.capture() as capture:
+        console.print(table)
+    text = f'{capture.get().strip()}\n'
+    with written_beside(path) as beside:
+        Path(beside).write_text(text)
+    return text

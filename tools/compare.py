@@ -20,7 +20,6 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import MMLogger
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from mmkdna.cli import (
@@ -30,10 +29,11 @@ from mmkdna.cli import (
     exit_on_bad_input,
     image_size,
     load_config,
+    write_table,
 )
 from mmkdna.datasets import prepare_data
 from mmkdna.errors import BadInput
-from mmkdna.files import write_json, written_beside
+from mmkdna.files import write_json
 from mmkdna.layers.peers import DyConv2d, KernelWarehouseConv2d, ODConv2d
 from mmkdna.measure import (
     CONV_TYPES,
@@ -342,13 +342,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     write_json(dict(title=title, rows=rows), root / 'results.json')
     draw(rows, title, root / 'comparison.png')
-    # Wide enough for every column, whatever the terminal.
-    console = Console(width=250)
-    with console.capture() as capture:
-        console.print(as_table(rows))
-    table = f'{capture.get().strip()}\n'
-    with written_beside(root / 'table.md') as beside:
-        Path(beside).write_text(table)
+    table = write_table(as_table(rows), root / 'table.md')
     print(f'\n{title}\n\n{table}')
     print(f'Table, figures and picture are in {root}.')
 

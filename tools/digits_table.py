@@ -14,10 +14,9 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner, load_checkpoint
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
-from mmkdna.cli import exit_on_bad_input
+from mmkdna.cli import exit_on_bad_input, write_table
 from mmkdna.datasets import prepare_data
 from mmkdna.measure import (
     Ratio,
@@ -100,10 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in names:
         add_pair(table, args.root, name, args.rounds)
     out = args.root / 'table.md'
-    # Wide enough for every column, whatever the terminal.
-    with out.open('w') as file:
-        Console(file=file, width=250).print(table)
-    print(out.read_text())
+    print(write_table(table, out))
     print(f'The same table is in {out}.')
 
 
