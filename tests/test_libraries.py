@@ -70,6 +70,8 @@ def test_train_score_and_draw(cwd, name, options, metric, image):
         ],
         cwd,
     )
-    (picture,) = (cwd / f'{name}_drawn/vis').iterdir()
+    (folder,) = (cwd / f'{name}_drawn').iterdir()
+    assert folder.name == 'vis'
+    (picture,) = folder.iterdir()
     assert picture.stem == path.stem
     assert cv2.imread(str(picture)) is not None

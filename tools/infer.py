@@ -75,7 +75,10 @@ def draw_segments(
 
     draw = MMSegInferencer(cfg, checkpoint, device=args.device)
     draw.show_progress = False
-    draw(images, out_dir=args.out_dir, img_out_dir='vis', pred_out_dir='')
+    # Its own __call__ would write label maps, too, wherever it draws.
+    super(MMSegInferencer, draw).__call__(
+        images, img_out_dir=osp.join(args.out_dir, 'vis'), pred_out_dir=''
+    )
 
 
 def draw_classes(
