@@ -167,7 +167,7 @@ def test_multiply_adds_count_every_proposal():
     for proposals in (100, 200):
         cfg.model.test_cfg.rpn.max_per_img = proposals
         counts.append(multiply_adds(build_model(cfg), (160, 160)))
-    box_head = 64 * 7 * 7 * 256 + 256 * 256 + 256 * (11 + 40)
+    box_head = 64 * 7 * 7 * 128 + 128 * 128 + 128 * (11 + 40)
     assert counts[1] - counts[0] == 100 * box_head
 
 

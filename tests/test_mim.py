@@ -29,7 +29,8 @@ NAME = 'kdna_r18_digits'
 
 @pytest.fixture
 def run(tmp_path):
-    """Run a module, not where the repository would be found."""
+    """Run a module without an index, not where the repository is found."""
+    offline = {'PIP_NO_INDEX': '1', 'PIP_DISABLE_PIP_VERSION_CHECK': '1'}
 
     def run(*command, **env):
         done = subprocess.run(
@@ -37,7 +38,7 @@ def run(tmp_path):
             capture_output=True,
             text=True,
             cwd=tmp_path,
-            env={**os.environ, **env},
+            env={**os.environ, **offline, **env},
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
