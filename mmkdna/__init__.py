@@ -5,8 +5,15 @@
 ``mmkdna://NAME`` and ``.safetensors`` files.
 """
 
-from .adoption import convert, keep_residuals, revert, set_fade
-from .families import Family, form_families, list_families, report
+from . import peers
+from .adoption import convert, revert
+from .families import (
+    Family,
+    KernelDNA,
+    form_families,
+    list_families,
+    report,
+)
 from .zoo import register_schemes
 
 __version__ = '0.1.0'
@@ -15,12 +22,12 @@ register_schemes()
 
 __all__ = [
     'Family',
+    'KernelDNA',
     '__version__',
     'convert',
     'form_families',
-    'keep_residuals',
     'list_families',
+    'peers',
     'report',
     'revert',
-    'set_fade',
 ]

@@ -34,7 +34,7 @@ from mmkdna.cli import (
 from mmkdna.datasets import prepare_data
 from mmkdna.errors import BadInput
 from mmkdna.files import write_json
-from mmkdna.layers.peers import DyConv2d, KernelWarehouseConv2d, ODConv2d
+from mmkdna.peers import DyConv2d, KernelWarehouseConv2d, ODConv2d
 from mmkdna.measure import (
     CONV_TYPES,
     PLAIN,

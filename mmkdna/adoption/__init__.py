@@ -1,21 +1,9 @@
-"""Adopting a pretrained plain network: its weights in, its function kept."""
+"""Adopting a plain network: its weights in, KernelDNA in its layers."""
 
-from ..families import linking
+from ..families.forming import when_built
 from .convert import convert, revert
-from .fade import KernelFadeHook, keep_residuals, residual_names, set_fade
-from .fit import Fit, fit_modulation
-from .loading import watch
+from .state_dict import translate, watch
 
-linking.when_formed.append(watch)
+when_built.append(watch)
 
-__all__ = [
-    'Fit',
-    'KernelFadeHook',
-    'convert',
-    'fit_modulation',
-    'keep_residuals',
-    'residual_names',
-    'revert',
-    'set_fade',
-    'watch',
-]
+__all__ = ['convert', 'revert', 'translate', 'watch']

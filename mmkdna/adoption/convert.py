@@ -1,62 +1,64 @@
 """KernelDNA in any PyTorch model, and out of it again."""
 
-from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
 from ..errors import BadInput
-from ..families import conv_sites, form_families
-from ..families.grouping import near_misses
-from ..layers import KernelDNAConv2d, KernelDNALayer, KernelDNALinear, Policy
-from ..layers.geometry import GEOMETRY
-from .fade import keep_residuals, kernel_dna_layers
+from ..families import form_families, list_families, mark, sites
+from ..families.grouping import group_families, near_misses
+from ..layers import KernelDNALayer, become_plain
+from .state_dict import distance, log_loss
 
 
 def convert(
     model: nn.Module, linear: bool = False, **conv_cfg: Any
 ) -> nn.Module:
-    """Turn the eligible convolutions of a trained model into families.
+    """Turn the eligible layers of a model into families, in place.
 
-    The model computes what it computed before: what a child's own kernel has
-    beyond its family's stays as a residual, at ``t = 0``. Train it while
-    :func:`set_fade` moves t to 1.
+    Parents keep their kernels. A child starts with its parent's, so a trained
+    model computes something else afterwards and has to be trained again; the
+    log says how much of the children's own kernels is lost.
 
     Args:
         model: Any module with ``nn.Conv2d`` layers; changed in place.
         linear: Whether ``nn.Linear`` layers, which act on the last axis as
             pointwise convs, are eligible too (with ``kernel_sizes=(1,)``).
-        **conv_cfg: As in a config, see :class:`mmkdna.families.Policy`.
+        **conv_cfg: As in a config, see :class:`mmkdna.families.Settings`.
 
     Returns:
         The same model.
 
     Raises:
-        ValueError: If an argument is unknown or out of its range.
-        BadInput: If no family forms; the model is as it was.
+        BadInput: If an argument is unknown or out of its range, or no family
+            forms; the model is as it was.
     """
-    policy = Policy.from_conv_cfg(conv_cfg)
-    plain = _replaceable(model, linear)
-    state = model.state_dict()
-    for name, layer in plain.items():
-        _put(model, name, _shareable(layer, policy))
+    marked = {m for m in model.modules() if 'kernel_dna' in vars(m)}
+    mark(model, linear, **conv_cfg)
+    new = {m for m in model.modules() if 'kernel_dna' in vars(m)} - marked
+    kernels = {layer: layer.weight for layer in new}
     try:
-        families = form_families(model)
-        if not families:
-            misses = near_misses(conv_sites(model)).values()
+        found = [site for site in sites(model) if site.layer in new]
+        if not group_families(found):
+            misses = '; '.join(near_misses(found).values())
             raise BadInput(
                 f'{type(model).__name__}: no layers can share a kernel under '
-                f'{policy}. Nearest misses: '
-                f'{"; ".join(misses) or "it has no convolutions"}'
+                f'{conv_cfg}. Nearest misses: '
+                f'{misses or "it has no convolutions"}'
             )
-    except Exception:
-        _put_back(model, plain)
-        raise
-    members = {name for family in families for name, _ in family.members}
-    _put_back(model, {n: p for n, p in plain.items() if n not in members})
-    keep_residuals(model)
-    model.load_state_dict(state)
+        form_families(model)
+    finally:
+        for layer in new:
+            if 'family' not in vars(layer):
+                del layer.kernel_dna
+    log_loss(
+        {
+            name: distance(kernels[layer], layer.kernel())
+            for family in list_families(model)
+            for name, layer in family.children
+            if layer in kernels
+        }
+    )
     return model
 
 
@@ -64,8 +66,8 @@ def revert(model: nn.Module) -> nn.Module:
     """Give a model plain layers again, with the kernels that are in use.
 
     Args:
-        model: A model with KernelDNA layers; changed in place. Its families
-            are gone afterwards.
+        model: A model with families; changed in place. Its families are gone
+            afterwards.
 
     Returns:
         The same model.
@@ -74,10 +76,14 @@ def revert(model: nn.Module) -> nn.Module:
         BadInput: If a child's gate is not exactly 1 for every input: no plain
             layer computes what it does. The model is as it was.
     """
-    layers = dict(kernel_dna_layers(model))
+    members = {
+        name: layer
+        for name, layer in model.named_modules()
+        if isinstance(layer, KernelDNALayer)
+    }
     gated = [
         name
-        for name, layer in layers.items()
+        for name, layer in members.items()
         if layer.adapter is not None and not layer.adapter.routing.is_open()
     ]
     if gated:
@@ -87,69 +93,11 @@ def revert(model: nn.Module) -> nn.Module:
             "gates are exactly 1 (gate='identity', not trained) can be "
             'reverted.'
         )
-    for name, layer in {
-        name: _plain(la) for name, la in layers.items()
-    }.items():
-        _put(model, name, layer)
-    return model
-
-
-def _replaceable(
-    model: nn.Module, linear: bool
-) -> dict[str, nn.Conv2d | nn.Linear]:
-    """Ordinary layers with a kernel that is theirs alone, by name."""
-    users = Counter(
-        id(p) for _, p in model.named_parameters(remove_duplicate=False)
-    )
-    kinds = (nn.Conv2d, nn.Linear) if linear else (nn.Conv2d,)
-    return {
-        name: layer
-        for name, layer in model.named_modules()
-        # A subclass may do something else with its weight; a weight that is
-        # computed (spectral norm) is no parameter of the layer.
-        if name
-        and type(layer) in kinds
-        and users[id(layer._parameters.get('weight'))] == 1
+    kernels = {
+        layer: layer.kernel().detach().clone()
+        for layer in members.values()
+        if layer.adapter is not None
     }
-
-
-def _shareable(layer: nn.Conv2d | nn.Linear, policy: Policy) -> KernelDNALayer:
-    """Ours in the place of a plain layer, with its parameters."""
-    ours: KernelDNALayer
-    if isinstance(layer, nn.Linear):
-        ours = KernelDNALinear(
-            layer.in_features, layer.out_features, device='meta', policy=policy
-        )
-    else:
-        ours = KernelDNAConv2d(
-            **{name: getattr(layer, name) for name in GEOMETRY},
-            device='meta',
-            policy=policy,
-        )
-    ours.weight, ours.bias = layer.weight, layer.bias  # type: ignore
-    return ours.train(layer.training)
-
-
-def _plain(layer: KernelDNALayer) -> nn.Module:
-    """A plain layer with the kernel that is in use."""
-    plain: nn.Conv2d | nn.Linear
-    if isinstance(layer, KernelDNALinear):
-        plain = nn.Linear(layer.in_channels, layer.out_channels, device='meta')
-    else:
-        geometry = {name: getattr(layer, name) for name in GEOMETRY}
-        plain = nn.Conv2d(**geometry, device='meta')
-    trained = next(layer.parameters()).requires_grad
-    kernel = layer.kernel().detach().clone()
-    plain.weight = nn.Parameter(kernel, requires_grad=trained)
-    plain.bias = layer.bias
-    return plain.train(layer.training)
-
-
-def _put(model: nn.Module, name: str, layer: nn.Module) -> None:
-    path, _, last = name.rpartition('.')
-    setattr(model.get_submodule(path), last, layer)
-
-
-def _put_back(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
-    for name, layer in layers.items():
-        _put(model, name, layer)
+    for layer in members.values():
+        become_plain(layer, kernels.get(layer))
+    return model

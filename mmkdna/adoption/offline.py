@@ -1,7 +1,7 @@
 """What loading does, without a run: one checkpoint file to another."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -26,16 +26,6 @@ class Adopted:
     left_out: list[str]
     missing: list[str]
 
-    def without_residuals(self) -> 'Adopted':
-        """The same, as if every fade were complete."""
-        gone = ('.residual', '.fade')
-        weights = {
-            key: value
-            for key, value in self.weights.items()
-            if not key.endswith(gone)
-        }
-        return replace(self, weights=weights)
-
 
 def adopt_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Adopted:
     """Load weights into the model, or into the part that they are of.
@@ -50,6 +40,13 @@ def adopt_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Adopted:
     """
     part = _part(model, weights)
     target = model.get_submodule(part)
+    weights = {**weights}
+    for family in list_families(target):
+        # A parent that is new has no kernel there; a child's will do.
+        kernel = f'{family.parent.name}.weight'
+        for name, _ in reversed(family.children):
+            if f'{name}.weight' in weights:
+                weights.setdefault(kernel, weights[f'{name}.weight'])
     try:
         result = target.load_state_dict(weights, strict=False)
     except RuntimeError as error:

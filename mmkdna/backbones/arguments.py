@@ -3,7 +3,8 @@
 from collections.abc import Collection
 from typing import Any
 
-from ..layers import Policy
+from ..families.marks import settings_of
+from ..layers import Settings
 
 
 def one_of(name: str, value: object, choices: Collection) -> None:
@@ -27,7 +28,7 @@ def kernel_dna_cfg(conv_cfg: dict | None, **defaults: Any) -> dict:
     """
     conv_cfg = dict(conv_cfg or {})
     kind = conv_cfg.setdefault('type', 'KernelDNA')
-    if kind != 'KernelDNA':
+    if settings_of(conv_cfg) is None:
         raise ValueError(
             f"conv_cfg=dict(type={kind!r}): expected dict(type='KernelDNA', "
             '...) or None; for another conv type use the plain backbone'
@@ -41,5 +42,5 @@ def expand_and_project(arguments: dict, ratio: int) -> tuple[dict, dict]:
     Both squeeze to the same width, that of the block's input channels over
     the reduction; the project conv's input is ``ratio`` times as wide.
     """
-    reduction = arguments.get('reduction', Policy.reduction)
+    reduction = arguments.get('reduction', Settings.reduction)
     return arguments, {**arguments, 'reduction': reduction * ratio}

@@ -5,9 +5,8 @@ from typing import Any
 from mmengine.registry import MODELS
 from mmpretrain.models.backbones import ConvNeXt
 from mmpretrain.models.backbones.convnext import ConvNeXtBlock
-from torch import nn
 
-from ..layers import KernelDNALinear, Policy, kernel_dna_conv
+from ..families import mark
 from .arguments import expand_and_project, kernel_dna_cfg, one_of
 
 ARCHS = ('tiny', 'small', 'base')
@@ -45,23 +44,11 @@ class KDNAConvNeXt(ConvNeXt):
         for stage in self.stages[2:]:
             for block in stage:
                 _share_pointwise(block, conv_cfg)
-        # The layers that are new in a frozen stage, too.
-        self._freeze_stages()
 
 
 def _share_pointwise(block: ConvNeXtBlock, arguments: dict) -> None:
-    """Make a block's pointwise layers KernelDNA's, squeezed alike."""
-    channels, hidden = block.pointwise_conv1.weight.shape[1::-1]
+    """Mark a block's pointwise layers, squeezed alike."""
+    hidden, channels = block.pointwise_conv1.weight.shape[:2]
     expand, project = expand_and_project(arguments, hidden // channels)
-    make = _linear if block.linear_pw_conv else _conv
-    block.pointwise_conv1 = make(channels, hidden, expand)
-    block.pointwise_conv2 = make(hidden, channels, project)
-
-
-def _linear(inputs: int, outputs: int, arguments: dict) -> nn.Module:
-    policy = Policy.from_conv_cfg(arguments)
-    return KernelDNALinear(inputs, outputs, policy=policy)
-
-
-def _conv(inputs: int, outputs: int, arguments: dict) -> nn.Module:
-    return kernel_dna_conv(inputs, outputs, 1, **arguments)
+    mark(block.pointwise_conv1, linear=True, **expand)
+    mark(block.pointwise_conv2, linear=True, **project)

@@ -6,7 +6,7 @@ from mmcv.cnn import ConvModule
 from mmengine.registry import MODELS
 from mmpretrain.models.backbones import MobileNetV2
 
-from ..layers import kernel_dna_conv
+from ..families import mark
 from .arguments import expand_and_project, kernel_dna_cfg, one_of
 
 WIDTHS = (1.0, 0.5)
@@ -55,15 +55,9 @@ class KDNAMobileNetV2(MobileNetV2):
 def _share_pointwise(
     expand: ConvModule, project: ConvModule, arguments: dict
 ) -> None:
-    """Make a block's pointwise convs KernelDNA's, squeezed alike."""
+    """Mark a block's pointwise convs, squeezed alike."""
     ratio = project.in_channels // project.out_channels
     for module, chosen in zip(
         (expand, project), expand_and_project(arguments, ratio), strict=True
     ):
-        module.conv = kernel_dna_conv(
-            module.in_channels,
-            module.out_channels,
-            1,
-            bias=module.conv.bias is not None,
-            **chosen,
-        )
+        mark(module, **chosen)

@@ -1,27 +1,26 @@
-"""Families: which convs share a kernel, and the moment when they start to."""
+"""Families: which layers share a kernel, and the moment when they start to."""
 
-from ..layers import Policy
+from ..layers import Settings
+from .forming import form_families, install
 from .grouping import Family, Member, group_families
-from .hook import install
-from .linking import form_families, link, list_families, when_formed
-from .report import Report, ReportRow, report
-from .sites import conv_sites
-from .warehouses import form_dynamic
+from .marks import KernelDNA, mark
+from .report import Report, ReportRow, list_families, report
+from .sites import sites
 
 install()
-when_formed.append(form_dynamic)
 
 __all__ = [
     'Family',
+    'KernelDNA',
     'Member',
-    'Policy',
     'Report',
     'ReportRow',
-    'conv_sites',
+    'Settings',
     'form_families',
     'group_families',
     'install',
-    'link',
     'list_families',
+    'mark',
     'report',
+    'sites',
 ]

@@ -1,30 +1,32 @@
-"""From a built module tree to a list of families; touches nothing.
+"""From the marked layers of a module tree to families; touches nothing.
 
-The rule: stride-1 convs of one policy, one kernel shape and one ``groups``,
-under the same innermost ``nn.Sequential`` or ``nn.ModuleList`` that holds at
-least two of them (a stage, ``fpn_convs``, ``cls_convs``), cut into families
-from the end backwards. Or the names that ``families`` lists.
+The rule: stride-1 layers of equal settings, one kernel shape and one
+``groups``, under the same innermost ``nn.Sequential`` or ``nn.ModuleList``
+that holds at least two of them (a stage, ``fpn_convs``, ``cls_convs``), cut
+into families from the end backwards. Or the names that ``families`` lists.
 """
 
 import difflib
+import os.path as osp
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-from ..layers import KernelDNALayer, Policy
-from .sites import ConvSite
+from torch import nn
+
+from ..errors import BadInput
+from ..layers import Settings
+from .sites import Site
 
 
 class Member(NamedTuple):
-    """A conv of a family under its name in the model."""
+    """A layer of a family under its name in the model."""
 
     name: str
-    module: KernelDNALayer
+    module: nn.Module
 
 
-@dataclass(frozen=True)
-class Family:
+class Family(NamedTuple):
     """One parent and its children, in order of depth."""
 
     parent: Member
@@ -39,209 +41,220 @@ class Family:
         return f'{children} <- {self.parent.name}'
 
 
-def group_families(sites: Sequence[ConvSite]) -> list[Family]:
+def group_families(found: Sequence[Site], last: bool = True) -> list[Family]:
     """The families that are not formed yet, in order of depth.
 
     Args:
-        sites: As of :func:`conv_sites`.
+        found: As of :func:`~mmkdna.families.sites.sites`.
+        last: Whether no larger module comes; a smaller one may not hold all
+            of the layers that ``families`` lists.
 
     Raises:
-        ValueError: If a list of sizes does not fit a container, or convs
-            listed for one family cannot share a kernel.
-        KeyError: If ``families`` lists an unknown name.
+        BadInput: If a list of sizes does not fit a stage, or listed layers
+            are unknown or cannot share a kernel.
     """
-    families = [*_by_rule(sites), *_by_name(sites)]
-    order = {id(site.conv): i for i, site in enumerate(sites)}
-    families.sort(key=lambda f: min(order[id(m)] for _, m in f.members))
-    for family in families:
-        _check_reduction(family)
-    return families
-
-
-def near_misses(sites: Sequence[ConvSite]) -> dict[tuple[str, Policy], str]:
-    """Why no family forms under a ``conv_cfg``, for those where none does.
-
-    Args:
-        sites: As of :func:`conv_sites`, families linked.
-
-    Returns:
-        For each owner's name and policy, the nearest misses in words.
-    """
-    by_owner: dict[tuple[str, Policy], list[ConvSite]] = {}
-    for site in sites:
-        by_owner.setdefault((site.owner, site.policy), []).append(site)
-    return {
-        owner: '; '.join(_nearest(group))
-        for owner, group in by_owner.items()
-        if not any(site.is_linked for site in group)
-    }
-
-
-def _nearest(sites: Sequence[ConvSite], most: int = 3) -> list[str]:
-    kinds = Counter(site.kind for site in sites if not site.obstacles())
-
-    def reason(site: ConvSite) -> str:
-        size = site.policy.family_size
-        if found := site.obstacles():
-            return ', '.join(found)
-        if isinstance(size, int) and 1 < kinds[site.kind] < size:
-            return f'fewer than family_size={size} of its shape in its stage'
-        return 'alone with its shape in its stage'
-
-    def distance(site: ConvSite) -> tuple[int, int]:
-        return len(site.obstacles()), -site.channels
-
-    return [
-        f'{site.name or "the conv"}: {reason(site)}'
-        for site in sorted(sites, key=distance)[:most]
+    groups = [
+        members
+        for members in (*_by_rule(found), *_by_name(found, last))
+        if not any(site.is_member for site in members)
     ]
+    order = {id(site): i for i, site in enumerate(found)}
+    groups.sort(key=lambda group: min(order[id(site)] for site in group))
+    for group in groups:
+        for site in group:
+            if site.in_channels < site.settings.reduction:
+                raise BadInput(
+                    f'{site.name}: reduction={site.settings.reduction}: '
+                    f'expected at most its {site.in_channels} input channels'
+                )
+    return [_family(group) for group in groups]
 
 
-def _by_rule(sites: Sequence[ConvSite]) -> list[Family]:
+def _family(group: Sequence[Site]) -> Family:
+    """Make the first or last one, as the settings say, the parent."""
+    members = [Member(site.name, site.layer) for site in group]
+    index = 0 if group[0].settings.parent == 'first' else -1
+    parent = members.pop(index)
+    return Family(parent, tuple(members))
+
+
+def _by_rule(found: Sequence[Site]) -> Iterator[list[Site]]:
     eligible = [
         site
-        for site in sites
-        if site.policy.families is None and not site.obstacles()
+        for site in found
+        if site.settings.families is None and not site.obstacles()
     ]
     held = Counter(
-        (container, site.kind)
-        for site in eligible
-        for _, container in site.containers
+        (stage, site.kind) for site in eligible for _, stage in site.stages
     )
-    stages: dict[tuple, list[ConvSite]] = {}
+    stages: dict[tuple, list[Site]] = {}
     names: dict[tuple, str] = {}
     for site in eligible:
-        for name, container in site.containers:
-            stage = (container, site.kind)
-            if held[stage] > 1:
-                stages.setdefault(stage, []).append(site)
-                names[stage] = name
+        for name, stage in site.stages:
+            key = (stage, site.kind)
+            if held[key] > 1:
+                stages.setdefault(key, []).append(site)
+                names[key] = name
                 break
-    return [
-        _family(members)
-        for stage, members in stages.items()
-        if not any(site.is_linked for site in members)
-        for members in _cut(members, names[stage])
-    ]
+    for key, members in stages.items():
+        if not any(site.is_member for site in members):
+            yield from _cut(members, names[key])
 
 
-def _cut(members: list[ConvSite], container: str) -> list[list[ConvSite]]:
-    """Cut a container's convs into families, from the end backwards."""
-    size, count = members[0].policy.family_size, len(members)
-    if count < 2:
-        return []
+def _cut(members: list[Site], stage: str) -> Iterator[list[Site]]:
+    """Cut a stage's layers into families, from the end backwards."""
+    size, count = members[0].settings.family_size, len(members)
     if size is None:
-        return [members]
-    if isinstance(size, int):
+        sizes = [count]
+    elif isinstance(size, int):
         sizes = [size] * (count // size)
     else:
         sizes = list(size)
         if sum(sizes) > count:
-            raise ValueError(
-                f'{container or "the model"}: family_size={sizes} asks for '
-                f'{sum(sizes)} convs, expected at most the {count} that are '
+            raise BadInput(
+                f'{stage or "the model"}: family_size={sizes} asks for '
+                f'{sum(sizes)} layers, expected at most the {count} that are '
                 'eligible there: ' + ', '.join(m.name for m in members)
             )
-    families, start = [], count - sum(sizes)
+    start = count - sum(sizes)
     for size in sizes:
-        families.append(members[start : start + size])
+        yield members[start : start + size]
         start += size
-    return families
 
 
-def _family(members: Sequence[ConvSite]) -> Family:
-    """Make the first or last one, as the policy says, the parent."""
-    # What may be shared was built as ours, see kernel_dna_conv.
-    as_members = [
-        Member(site.name, cast(KernelDNALayer, site.conv)) for site in members
-    ]
-    index = 0 if members[0].policy.parent == 'first' else -1
-    parent = as_members.pop(index)
-    return Family(parent, tuple(as_members))
+def _by_name(found: Sequence[Site], last: bool) -> Iterator[list[Site]]:
+    explicit: dict[Settings, list[Site]] = {}
+    for site in found:
+        if site.settings.families is not None:
+            explicit.setdefault(site.settings, []).append(site)
+    for settings, group in explicit.items():
+        if any(site.is_member for site in group):
+            continue
+        families = settings.families or ()
+        names = [name for family in families for name in family]
+        prefix = _smallest(names, group)
+        if prefix is None:
+            if last:
+                _explain(names, group)
+            continue
+        for family in families:
+            members = [_resolve(prefix, name, group)[0] for name in family]
+            _check(members)
+            yield members
 
 
-def _by_name(sites: Sequence[ConvSite]) -> list[Family]:
-    explicit: dict[tuple[str, Policy], list[ConvSite]] = {}
-    for site in sites:
-        if site.policy.families is not None:
-            explicit.setdefault((site.owner, site.policy), []).append(site)
-    return [
-        _family(members)
-        for (owner, policy), group in explicit.items()
-        if not any(site.is_linked for site in group)
-        for members in _listed(policy.families or (), owner, group)
-    ]
+def _smallest(names: Sequence[str], group: Sequence[Site]) -> str | None:
+    """The smallest module around the layers in which all names resolve."""
+    for prefix in _outwards(group):
+        if all(len(_resolve(prefix, name, group)) == 1 for name in names):
+            return prefix
+    return None
 
 
-def _listed(
-    families: Sequence[Sequence[str]], owner: str, sites: Sequence[ConvSite]
-) -> list[list[ConvSite]]:
-    """The sites of the families that one ``conv_cfg`` lists, checked."""
-    prefix = f'{owner}.' if owner else ''
-    by_name = {site.name.removeprefix(prefix): site for site in sites}
-    used: set[str] = set()
-    listed = []
-    for names in families:
-        members = [_resolve(name, by_name, owner) for name in names]
-        for name, site in zip(names, members, strict=True):
-            if site.name in used:
-                raise ValueError(
-                    f'families: {prefix}{name} is listed twice, expected '
-                    'each layer at most once'
-                )
-            used.add(site.name)
-            if site.owns_no_weight:
-                raise ValueError(
-                    f'families: the weight of {prefix}{name} is parametrised, '
-                    'expected a conv with a weight of its own; switch its '
-                    'spectral norm off'
-                )
-            if site.kind != members[0].kind:
-                raise ValueError(
-                    f'families: {prefix}{name} has {_shape(site)}, expected '
-                    f'{_shape(members[0])} as {prefix}{names[0]}; only equal '
-                    'shapes can share a kernel'
-                )
-        listed.append(members)
-    return listed
+def _outwards(group: Sequence[Site]) -> Iterator[str]:
+    """What is around all layers of a group, as prefixes, innermost first."""
+    paths = [site.name.replace('.', '/') for site in group]
+    around = osp.commonpath(paths) if paths != [''] else ''
+    if around in paths:
+        around = osp.dirname(around)
+    while around:
+        yield around.replace('/', '.') + '.'
+        around = osp.dirname(around)
+    yield ''
 
 
-def _resolve(
-    name: str, by_name: Mapping[str, ConvSite], owner: str
-) -> ConvSite:
-    """A conv by its name or by the name of the one module around it."""
-    if name in by_name:
-        return by_name[name]
-    inside = [
-        site for key, site in by_name.items() if key.startswith(f'{name}.')
-    ]
-    if len(inside) == 1:
-        return inside[0]
-    near = (
-        difflib.get_close_matches(name, by_name, 3, cutoff=0.0)
-        if not inside
-        else [site.name for site in inside]
-    )
-    problem = 'holds several convs' if inside else 'is unknown'
-    raise KeyError(
-        f'families: {name!r} {problem}, expected the name of a conv relative '
-        f'to {owner or "the model"}, such as ' + ', '.join(near)
-    )
+def _resolve(prefix: str, name: str, group: Sequence[Site]) -> list[Site]:
+    """A layer by its name, or by the name of the one module around it."""
+    exact = [site for site in group if site.name == prefix + name]
+    inside = f'{prefix}{name}.'
+    return exact or [site for site in group if site.name.startswith(inside)]
 
 
-def _shape(site: ConvSite) -> str:
-    conv = site.conv
-    kernel = 'x'.join(map(str, conv.kernel_size))
-    return (
-        f'{conv.in_channels} -> {conv.out_channels} channels, kernel '
-        f'{kernel}, groups {conv.groups}'
-    )
+def _explain(names: Sequence[str], group: Sequence[Site]) -> None:
+    """Raise for the name that stands in the way, where most resolve."""
 
+    def resolved(prefix: str) -> int:
+        return sum(len(_resolve(prefix, name, group)) > 0 for name in names)
 
-def _check_reduction(family: Family) -> None:
-    for name, conv in family.children:
-        if conv.in_channels < conv.policy.reduction:
-            raise ValueError(
-                f'{name}: reduction={conv.policy.reduction}, expected at most '
-                f'its {conv.in_channels} input channels'
+    prefix = max(_outwards(group), key=resolved)
+    for name in names:
+        inside = [s.name.removeprefix(prefix) for s in group]
+        several = [s.name for s in _resolve(prefix, name, group)]
+        if len(several) != 1:
+            near = several or difflib.get_close_matches(name, inside, 3, 0.0)
+            raise BadInput(
+                f'families: {name!r} '
+                f'{"holds several layers" if several else "is unknown"}, '
+                'expected the name of a layer relative to '
+                f'{prefix[:-1] or "the model"}, such as ' + ', '.join(near)
             )
+
+
+def _check(members: Sequence[Site]) -> None:
+    """Raise where listed layers cannot be a family."""
+    first = members[0]
+    for site in members:
+        if site.obstacle:
+            raise BadInput(f'families: {site.name}: {site.obstacle}')
+        if members.count(site) > 1:
+            raise BadInput(
+                f'families: {site.name} is listed twice, expected each layer '
+                'at most once'
+            )
+        if site.kind[:4] != first.kind[:4]:
+            raise BadInput(
+                f'families: {site.name} has {_shape(site)}, expected '
+                f'{_shape(first)} as {first.name}; only equal shapes can '
+                'share a kernel'
+            )
+        if site.kind != first.kind:
+            raise BadInput(
+                f'families: of {site.name} and {first.name} one is frozen and '
+                'one is trained, expected both to be the same; otherwise what '
+                'is frozen would change'
+            )
+
+
+def _shape(site: Site) -> str:
+    kernel = 'x'.join(map(str, site.size))
+    return (
+        f'{site.in_channels} -> {site.shape[0]} channels, kernel {kernel}, '
+        f'groups {site.groups}'
+    )
+
+
+def near_misses(found: Sequence[Site]) -> Mapping[tuple[str, str], str]:
+    """Why no family formed where settings are, by owner and settings."""
+    groups: dict[tuple[str, str], list[Site]] = {}
+    for site in found:
+        groups.setdefault((site.owner, str(site.settings)), []).append(site)
+    return {
+        owner: '; '.join(_nearest(group))
+        for owner, group in groups.items()
+        if not any(site.is_member for site in group)
+    }
+
+
+def _nearest(found: Sequence[Site], most: int = 3) -> list[str]:
+    kinds = Counter(site.kind for site in found if not site.obstacles())
+
+    def reason(site: Site) -> str:
+        size = site.settings.family_size
+        if obstacles := site.obstacles():
+            return ', '.join(obstacles)
+        if kinds[site.kind] == 1:
+            return 'the only one of its shape'
+        if isinstance(size, int) and kinds[site.kind] < size:
+            return f'fewer than family_size={size} of its shape'
+        return (
+            f'one of {kinds[site.kind]} of its shape, but no nn.Sequential or '
+            'nn.ModuleList holds enough of them; list them in families=[[...]]'
+        )
+
+    def distance(site: Site) -> tuple[int, int]:
+        return len(site.obstacles()), -site.channels
+
+    return [
+        f'{site.name or "the layer"}: {reason(site)}'
+        for site in sorted(found, key=distance)[:most]
+    ]

@@ -1,119 +1,188 @@
-"""The convs that a KernelDNA ``conv_cfg`` built, and where they are."""
+"""The marked layers of a module tree, and where they are."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import nn
 
-from ..layers import KernelDNALayer, Policy
+from ..layers import Settings
+from ..layers.adapter import adapter_size
+from ..layers.member import MEMBERS
 
-Owner = tuple[nn.Module, Policy]
-"""A module and the policy of the ``conv_cfg`` that it got."""
+Around = tuple[tuple[str, nn.Module], ...]
+_TORCHVISION = 'torchvision.models.swin_transformer'
 
 
 @dataclass(frozen=True)
-class ConvSite:
-    """A conv that a KernelDNA ``conv_cfg`` built, and where it is.
+class Site:
+    """A layer that carries settings, and where it is.
 
     Args:
         name: Name in the model.
-        conv: Ours, or the plain conv that the rule can never share.
-        policy: What its ``conv_cfg`` says.
-        containers: The sequences around it, innermost first, as name and id.
-        owner: Name in the model of the module that got the ``conv_cfg``.
+        layer: The plain layer, or the member that it has become.
+        settings: What it carries.
+        stages: The sequences around it, innermost first, as name and id.
+        owner: Name of the smallest module of the registry around it.
+        obstacle: Why it can share with no layer at all; '' if it can.
     """
 
     name: str
-    conv: nn.Conv2d | KernelDNALayer
-    policy: Policy
-    containers: tuple[tuple[str, int], ...]
+    layer: Any
+    settings: Settings
+    stages: tuple[tuple[str, int], ...]
     owner: str
+    obstacle: str
 
     @property
-    def kind(self) -> tuple:
-        """Equal for convs that may share a kernel."""
-        return (
-            self.policy,
-            type(self.conv),
-            self.conv.in_channels,
-            self.conv.out_channels,
-            self.conv.kernel_size,
-            self.conv.groups,
-        )
+    def is_member(self) -> bool:
+        return 'family' in vars(self.layer)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(C_out, C_in / groups, kh, kw)`` or ``(C_out, C_in)``."""
+        if self.is_member:
+            return tuple(self.layer.kernel_shape)
+        return tuple(self.layer.weight.shape)
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        return self.shape[2:] or (1, 1)
+
+    @property
+    def groups(self) -> int:
+        return int(getattr(self.layer, 'groups', 1))
+
+    @property
+    def in_channels(self) -> int:
+        return self.shape[1] * self.groups
 
     @property
     def channels(self) -> int:
-        """What ``min_channels`` is about."""
-        return self.policy.channels(self.conv)
+        """What ``min_channels`` is about; 1 for a depthwise conv."""
+        return min(self.shape[:2])
 
     @property
-    def is_linked(self) -> bool:
-        return getattr(self.conv, 'role', 'free') != 'free'
+    def kind(self) -> tuple:
+        """Equal for layers that may share a kernel."""
+        layer = self.layer
+        plain = getattr(type(layer), 'plain_class', type(layer))
+        trained = (
+            layer.is_trained if self.is_member else layer.weight.requires_grad
+        )
+        return self.settings, plain, self.shape, self.groups, trained
 
     @property
-    def owns_no_weight(self) -> bool:
-        """Whether the weight is made of other tensors (spectral norm)."""
-        return 'weight' not in self.conv._parameters
+    def adapter_size(self) -> int:
+        settings = self.settings
+        return adapter_size(
+            self.in_channels, self.shape, settings.reduction, settings.norm
+        )
 
     def obstacles(self) -> list[str]:
         """Why the rule leaves it out; empty if it is eligible."""
-        found = self.policy.obstacles(self.conv)
-        if self.owns_no_weight:
-            found.append('its weight is parametrised')
+        if self.obstacle:
+            return [self.obstacle]
+        settings, found = self.settings, []
+        stride = getattr(self.layer, 'stride', (1, 1))
+        if max(stride) > 1:
+            found.append('stride ' + 'x'.join(map(str, stride)))
+        kernel = 'x'.join(map(str, self.size))
+        if settings.kernel_sizes is None:
+            if max(self.size) == 1:
+                found.append(f'kernel {kernel}, kernel_sizes default to k > 1')
+        elif self.size not in [(k, k) for k in settings.kernel_sizes]:
+            found.append(
+                f'kernel {kernel} not in kernel_sizes='
+                f'{list(settings.kernel_sizes)}'
+            )
+        if self.channels < settings.min_channels:
+            found.append(
+                f'{self.channels} channels, '
+                f'min_channels={settings.min_channels}'
+            )
+        weight = torch.Size(self.shape).numel()
+        if not found and self.adapter_size >= weight:
+            found.append(
+                f'its adapter would have {self.adapter_size:,} parameters, '
+                f'its kernel has {weight:,}'
+            )
         return found
 
 
-def conv_sites(
-    model: nn.Module, owners: Iterable[Owner] = ()
-) -> list[ConvSite]:
-    """Every conv that a KernelDNA ``conv_cfg`` built, in order of depth.
+def sites(model: nn.Module, built: Collection[int] = ()) -> list[Site]:
+    """Every marked layer, in order of depth.
 
     Args:
         model: The module tree.
-        owners: Modules that got a ``conv_cfg``; a conv whose policy none of
-            them got belongs to the model itself.
+        built: Ids of the modules that the registry built.
     """
-    policies = {id(module): policy for module, policy in owners}
-    sites = []
-    for name, module, around in walk(model):
-        policy = getattr(module, 'policy', None)
-        if isinstance(policy, Policy) and isinstance(
-            module, (nn.Conv2d, KernelDNALayer)
-        ):
-            # The outermost module with this conv_cfg got it from the config,
-            # the ones below it got it passed on.
-            owner = next(
-                (
-                    outer
-                    for outer, parent in reversed(around)
-                    if policies.get(id(parent)) == policy
-                ),
-                '',
-            )
-            containers = tuple(
-                (outer, id(parent))
-                for outer, parent in around
-                if is_container(parent)
-            )
-            sites.append(ConvSite(name, module, policy, containers, owner))
-    return sites
+    users: dict[int, int] = {}
+    found = []
+    for name, layer, around in walk(model):
+        weight = layer._parameters.get('weight')
+        users[id(weight)] = users.get(id(weight), 0) + 1
+        if 'kernel_dna' in vars(layer):
+            found.append((name, layer, around))
+    return [
+        Site(
+            name,
+            layer,
+            layer.kernel_dna,
+            tuple((n, id(m)) for n, m in around if is_stage(m)),
+            next((n for n, m in around if id(m) in built), ''),
+            '' if 'family' in vars(layer) else _obstacle(layer, around, users),
+        )
+        for name, layer, around in found
+    ]
 
 
-def is_container(module: nn.Module) -> bool:
+def is_stage(module: nn.Module) -> bool:
     """Whether a module is a sequence of others, as a stage is."""
     return isinstance(module, (nn.Sequential, nn.ModuleList))
 
 
-def walk(
-    model: nn.Module,
-) -> Iterator[tuple[str, nn.Module, tuple[tuple[str, nn.Module], ...]]]:
+def _obstacle(
+    layer: nn.Module, around: Around, users: dict[int, int]
+) -> str:
+    if type(layer) not in MEMBERS:
+        kinds = ' or '.join(f'nn.{kind.__name__}' for kind in MEMBERS)
+        return f'a {type(layer).__name__}, only {kinds} itself can share'
+    weight = layer._parameters.get('weight')
+    if weight is None:
+        return 'its weight is parametrised; switch its spectral norm off'
+    if isinstance(weight, nn.parameter.UninitializedParameter):
+        return 'its weight has no shape yet'
+    if users[id(weight)] > 1:
+        return 'its weight is shared already'
+    for _, module in around:
+        if reason := _reads_weights(module):
+            return reason
+    return ''
+
+
+def _reads_weights(module: nn.Module) -> str:
+    """Why no layer in a module can be a member; '' if one can."""
+    cls = type(module)
+    if callable(getattr(module, 'switch_to_deploy', None)):
+        return f'{cls.__name__}.switch_to_deploy fuses its weight'
+    if getattr(module, 'efficient_conv_bn_eval_forward', None) is not None:
+        return f'efficient_conv_bn_eval of {cls.__name__} fuses its weight'
+    if isinstance(module, (nn.TransformerEncoderLayer, nn.MultiheadAttention)):
+        return f'nn.{cls.__name__} reads its weight'
+    if cls.__module__ == _TORCHVISION and 'Attention' in cls.__name__:
+        return f'{cls.__name__} of torchvision reads its weight'
+    return ''
+
+
+def walk(model: nn.Module) -> Iterator[tuple[str, nn.Module, Around]]:
     """Each module once: its name, itself, and the modules around it.
 
     In order of depth; those around it innermost first, by name.
     """
     seen: set[int] = set()
-    ahead: list[tuple[str, nn.Module, tuple[tuple[str, nn.Module], ...]]]
-    ahead = [('', model, ())]
+    ahead: list[tuple[str, nn.Module, Around]] = [('', model, ())]
     while ahead:
         name, module, around = ahead.pop()
         if id(module) in seen:
@@ -122,6 +191,5 @@ def walk(
         yield name, module, around
         prefix = f'{name}.' if name else ''
         around = ((name, module), *around)
-        children = list(module.named_children())
-        for key, child in reversed(children):
+        for key, child in reversed(list(module.named_children())):
             ahead.append((prefix + key, child, around))

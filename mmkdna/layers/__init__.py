@@ -1,10 +1,15 @@
-"""The KernelDNA layers, their adapter and the policy they carry."""
+"""The KernelDNA layers, their adapter and the settings they carry."""
 
 from .adapter import Adapter, DynamicRouting, StaticModulation
-from .base import KernelDNALayer
-from .conv import KernelDNAConv2d, kernel_dna_conv
-from .linear import KernelDNALinear
-from .policy import Policy
+from .disguise import as_plain
+from .member import (
+    KernelDNAConv2d,
+    KernelDNALayer,
+    KernelDNALinear,
+    become_family,
+    become_plain,
+)
+from .settings import Settings
 
 __all__ = [
     'Adapter',
@@ -12,7 +17,9 @@ __all__ = [
     'KernelDNAConv2d',
     'KernelDNALayer',
     'KernelDNALinear',
-    'Policy',
+    'Settings',
     'StaticModulation',
-    'kernel_dna_conv',
+    'as_plain',
+    'become_family',
+    'become_plain',
 ]

@@ -12,16 +12,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .cache import runs_eagerly
 from .norm import build_norm
 
 
-class StaticModulation(nn.Module):
-    """``W_c = W_p * (1 + s) * (1 + f)``, independent of the input.
+def modulate(
+    kernel: Tensor, filter: Tensor, spatial: Tensor | None = None
+) -> Tensor:
+    """A child's kernel, ``W_p * (1 + f) * (1 + s)``.
 
-    ``spatial`` s is ``(1, 1, kh, kw)`` and None for a 1 x 1 kernel,
-    ``filter`` f is ``(C_out, 1, 1, 1)``, ``(C_out, 1)`` for a linear layer;
-    both start at zero, so the child starts as its parent.
+    Args:
+        kernel: The parent's W_p, ``(C_out, C_in / groups, kh, kw)`` or
+            ``(C_out, C_in)``.
+        filter: f, ``(C_out, 1, 1, 1)`` or ``(C_out, 1)``.
+        spatial: s, ``(1, 1, kh, kw)``; None for a 1 x 1 kernel.
+    """
+    factor = 1 + filter
+    if spatial is not None:
+        # The small factors first: the kernel is read and written once.
+        factor = factor * (1 + spatial)
+    return kernel * factor
+
+
+class StaticModulation(nn.Module):
+    """The input-independent half: see :func:`modulate`.
+
+    ``filter`` and ``spatial`` start at zero, so a child starts as its parent.
 
     Args:
         kernel_shape: ``(C_out, C_in / groups, kh, kw)`` or ``(C_out, C_in)``.
@@ -29,25 +44,33 @@ class StaticModulation(nn.Module):
 
     def __init__(self, kernel_shape: Sequence[int]):
         super().__init__()
-        out_channels, _, *kernel_size = kernel_shape
-        ones = [1] * len(kernel_size)
-        self.filter = nn.Parameter(torch.zeros(out_channels, 1, *ones))
-        if max(kernel_size, default=1) > 1:
-            self.spatial = nn.Parameter(torch.zeros(1, 1, *kernel_size))
-        else:
-            self.register_parameter('spatial', None)
+        out_channels, _, *size = kernel_shape
+        self.filter = nn.Parameter(
+            torch.zeros(out_channels, 1, *[1] * len(size))
+        )
+        self.register_parameter(
+            'spatial',
+            nn.Parameter(torch.zeros(1, 1, *size))
+            if math.prod(size) > 1
+            else None,
+        )
 
-    def init_weights(self) -> None:
+    def reset_parameters(self) -> None:
         for parameter in self.parameters():
             nn.init.zeros_(parameter)
 
+    derive = staticmethod(modulate)
+    """The pure function of a parent's kernel and :meth:`sources`."""
+
+    def sources(self) -> tuple[Tensor, ...]:
+        """What :attr:`derive` reads beside the parent's kernel."""
+        if self.spatial is None:
+            return (self.filter,)
+        return self.filter, self.spatial
+
     def forward(self, kernel: Tensor) -> Tensor:
-        """Modulate a kernel of the shape ``kernel_shape``."""
-        factor = 1 + self.filter
-        if self.spatial is not None:
-            # The small factors first: the kernel is read and written once.
-            factor = factor * (1 + self.spatial)
-        return scale(kernel, factor)
+        """The child's kernel of its parent's, of the same shape."""
+        return self.derive(kernel, *self.sources())
 
 
 class DynamicRouting(nn.Module):
@@ -60,56 +83,67 @@ class DynamicRouting(nn.Module):
             batch, and so needs two or more of them while training.
         gate: ``'identity'``: ``2 * sigmoid``, exactly 1 at the start;
             ``'sigmoid'``: as the authors.
-
-    Raises:
-        ValueError: If ``reduction`` leaves no channel.
     """
+
+    # 2: ``excite_bias`` is called ``bias``, for mmengine's bias_decay_mult.
+    _version = 2
 
     def __init__(
         self, channels: int, reduction: int, norm: str | None, gate: str
     ):
         super().__init__()
         squeezed = channels // reduction
-        if squeezed < 1:
-            raise ValueError(
-                f'reduction={reduction}: expected at most the '
-                f"conv's {channels} input channels"
-            )
         self.identity_gate = gate == 'identity'
         # Parameters, not nn.Linear: an init_cfg for the Linear layers of a
         # model would move the gate from its start.
         self.squeeze = nn.Parameter(torch.empty(squeezed, channels))
         self.excite = nn.Parameter(torch.empty(channels, squeezed))
-        self.excite_bias = nn.Parameter(torch.empty(channels))
+        self.bias = nn.Parameter(torch.empty(channels))
         self.norm: Any = build_norm(norm, squeezed)
-        self._init_linears()
+        self._reset_linears()
 
-    def init_weights(self) -> None:
+    def reset_parameters(self) -> None:
         """As nn.Linear; for the identity gate, the excite at zero."""
-        self._init_linears()
+        self._reset_linears()
         if not isinstance(self.norm, nn.Identity):
             self.norm.reset_parameters()
 
-    def _init_linears(self) -> None:
-        _as_linear(self.squeeze, self.squeeze.shape[1])
-        if self.identity_gate:
-            nn.init.zeros_(self.excite)
-            nn.init.zeros_(self.excite_bias)
-        else:
-            for tensor in (self.excite, self.excite_bias):
-                _as_linear(tensor, self.excite.shape[1])
+    def _reset_linears(self) -> None:
+        squeezed, channels = self.squeeze.shape
+        _as_linear(self.squeeze, channels)
+        for tensor in (self.excite, self.bias):
+            if self.identity_gate:
+                nn.init.zeros_(tensor)
+            else:
+                _as_linear(tensor, squeezed)
 
     def is_open(self) -> bool:
         """Whether the gate is exactly 1 for every input."""
         return self.identity_gate and not (
-            self.excite.any() or self.excite_bias.any()
+            self.excite.any() or self.bias.any()
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Gate ``(N, C_in)`` of an input's mean over its pixels, the same."""
-        z = self.norm(F.linear(x, self.squeeze)).relu()
-        gate = F.linear(z, self.excite, self.excite_bias).sigmoid()
+    def forward(self, pooled: Tensor) -> Tensor:
+        """The gate of an input's mean over its pixels.
+
+        Args:
+            pooled: ``(N, C_in)``, or ``(C_in,)`` of a single image.
+
+        Returns:
+            Of the same shape.
+        """
+        z = self.norm(F.linear(pooled, self.squeeze)).relu()
+        gate = F.linear(z, self.excite, self.bias).sigmoid()
         return 2 * gate if self.identity_gate else gate
+
+    def _load_from_state_dict(
+        self, state_dict: dict, prefix: str, *args: Any
+    ) -> None:
+        if f'{prefix}excite_bias' in state_dict:
+            state_dict[f'{prefix}bias'] = state_dict.pop(
+                f'{prefix}excite_bias'
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def _as_linear(tensor: Tensor, fan_in: int) -> None:
@@ -117,86 +151,15 @@ def _as_linear(tensor: Tensor, fan_in: int) -> None:
     nn.init.uniform_(tensor, -bound, bound)
 
 
-class _Scale(torch.autograd.Function):
-    """``x * factor``, whose backward makes one tensor of x's size, not two."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, factor: Tensor) -> Tensor:
-        ctx.save_for_backward(x, factor)
-        return x * factor
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        x, factor = ctx.saved_tensors
-        product = grad * x
-        grad_factor = product.sum_to_size(factor.shape)
-        # The sum needs the product no longer, unless it is differentiated.
-        reused = None if torch.is_grad_enabled() else product
-        return torch.mul(grad, factor, out=reused), grad_factor
-
-
-def scale(x: Tensor, factor: Tensor) -> Tensor:
-    """``x * factor`` for a factor that broadcasts to the shape of x."""
-    return _Scale.apply(x, factor)
-
-
-class _Gate(torch.autograd.Function):
-    """``x * gate``, which keeps its result for the backward, not x.
-
-    The convolution behind it keeps the same tensor.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, gate: Tensor, dtype: torch.dtype
-    ) -> Tensor:
-        y = (x * gate).to(dtype)
-        ctx.save_for_backward(y, gate)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        y, gate = ctx.saved_tensors
-        product = grad * y
-        grad_gate = product.sum_to_size(gate.shape) / gate
-        # A gate that is 0 to rounding is shut, and its sigmoid is flat.
-        grad_gate = grad_gate.masked_fill(gate == 0, 0)
-        reused = None if torch.is_grad_enabled() else product
-        return torch.mul(grad, gate, out=reused), grad_gate, None
-
-
-def gated(x: Tensor, gate: Tensor) -> Tensor:
-    """``x * gate``, in the dtype that a convolution computes in.
-
-    Args:
-        x: The input of a convolution.
-        gate: Positive, and broadcasts to the shape of x.
-    """
-    if not runs_eagerly():
-        # A compiler decides itself what to keep.
-        return x * gate
-    device = x.device.type
-    dtype = torch.result_type(x, gate)
-    # As autocast does it, which leaves double precision alone.
-    if (
-        torch.amp.is_autocast_available(device)
-        and torch.is_autocast_enabled(device)
-        and dtype != torch.float64
-    ):
-        dtype = torch.get_autocast_dtype(device)
-    return _Gate.apply(x, gate, dtype)
-
-
-def mean_over(x: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """The mean over some axes, in the dtype of x.
-
-    The gradient of a sum is a view of its own; that of ``Tensor.mean`` is a
-    tensor of the size of x.
-    """
-    count = math.prod([x.shape[axis] for axis in axes])
-    # A sum in half precision could overflow.
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    return (x.sum(axes, dtype=dtype) / count).to(x.dtype)
+def adapter_size(
+    in_channels: int, kernel_shape: Sequence[int], reduction: int, norm: Any
+) -> int:
+    """How many parameters an :class:`Adapter` has."""
+    out_channels, _, *size = kernel_shape
+    taps, squeezed = math.prod(size), in_channels // reduction
+    static = out_channels + (taps if taps > 1 else 0)
+    linears = 2 * squeezed * in_channels + in_channels
+    return static + linears + (0 if norm is None else 2 * squeezed)
 
 
 class Adapter(nn.Module):
@@ -220,6 +183,7 @@ class Adapter(nn.Module):
         self.static = StaticModulation(kernel_shape)
         self.routing = DynamicRouting(in_channels, reduction, norm, gate)
 
-    def init_weights(self) -> None:
-        self.static.init_weights()
-        self.routing.init_weights()
+    def reset_parameters(self) -> None:
+        """Both at their start."""
+        self.static.reset_parameters()
+        self.routing.reset_parameters()

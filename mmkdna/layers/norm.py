@@ -1,5 +1,6 @@
 """The norm between the two linear layers of a routing or an attention."""
 
+import torch
 from torch import Tensor, nn
 
 NORMS = ('LN', 'BN', None)
@@ -8,14 +9,29 @@ NORMS = ('LN', 'BN', None)
 class _BatchNorm(nn.BatchNorm1d):
     """Over the images of a batch, and so not over a single one."""
 
-    def _check_input_dim(self, input: Tensor) -> None:
-        super()._check_input_dim(input)
+    def forward(self, input: Tensor) -> Tensor:
+        if input.dim() == 1:
+            return self(input[None])[0]
         if self.training and input.shape[0] == 1:
             raise ValueError(
                 "norm='BN': expected two images or more a step, got one: over "
                 'the images of a batch it has nothing to normalise. Use '
                 "norm='LN' in the conv_cfg"
             )
+        if self.training and _in_backward():
+            # Activation checkpointing computes the forward again; the
+            # statistics have counted this batch already.
+            return nn.functional.batch_norm(
+                input, None, None, self.weight, self.bias, True, 0.0, self.eps
+            )
+        return super().forward(input)
+
+
+def _in_backward() -> bool:
+    if torch.compiler.is_compiling():
+        return False
+    # No public name tells it.
+    return torch._C._current_graph_task_id() != -1
 
 
 def build_norm(norm: str | None, channels: int) -> nn.Module:

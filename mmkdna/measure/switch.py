@@ -8,7 +8,7 @@ from torch import nn
 
 from ..errors import BadInput
 from ..families import form_families
-from ..layers.geometry import GEOMETRY
+from ..peers.geometry import GEOMETRY
 
 PLAIN = 'plain'
 CONV_TYPES = (

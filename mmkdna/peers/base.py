@@ -9,10 +9,9 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..adapter import mean_over
-from ..geometry import CONV2D, GEOMETRY, Geometry, plain_conv
-from ..norm import NORMS, build_norm
-from ..policy import is_int
+from .geometry import CONV2D, GEOMETRY, Geometry, plain_conv
+from ..layers.norm import NORMS, build_norm
+from ..layers.settings import is_int
 
 _IMAGE_CHANNELS = 4
 
@@ -106,7 +105,7 @@ class Squeeze(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """From ``(N, C_in, H, W)`` to ``(N, hidden)``."""
-        squeezed: Tensor = self.norm(self.linear(mean_over(x, (2, 3)))).relu()
+        squeezed: Tensor = self.norm(self.linear(x.mean((2, 3)))).relu()
         return squeezed
 
 

@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..adapter import scale
 from .base import DynamicConv2d, Squeeze, excite, init_experts, register
 
 
@@ -64,7 +63,7 @@ class ODConv2d(DynamicConv2d):
         """Convolve ``(N, C_in, H, W)`` to ``(N, C_out, H', W')``."""
         z = self.squeeze(x)
         channel = (self.channel(z) / self.temperature).sigmoid()
-        x = scale(x, channel[..., None, None])
+        x = x * channel[..., None, None]
         kernels = self.weight[None]
         if self.expert is not None:
             mix = (self.expert(z) / self.temperature).softmax(1)
@@ -82,5 +81,5 @@ class ODConv2d(DynamicConv2d):
             y = self.convolve(x, kernels[0, 0])
         if self.filter is not None:
             filters = (self.filter(z) / self.temperature).sigmoid()
-            y = scale(y, filters[..., None, None])
+            y = y * filters[..., None, None]
         return self.add_bias(y)

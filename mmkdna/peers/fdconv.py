@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..adapter import mean_over, scale
 from .base import DynamicConv2d, Squeeze, excite, register
 
 _BANDS = (1 / 16, 1 / 8, 1 / 4)
@@ -115,13 +114,13 @@ class FDConv2d(DynamicConv2d):
         )
         kernels = matrices.view(-1, size[0], cout, size[1], cin)
         kernels = kernels.permute(0, 2, 4, 1, 3)
-        descriptor = self.local_norm(mean_over(x, (2, 3)))
+        descriptor = self.local_norm(x.mean((2, 3)))
         local = _factor(self.local(descriptor[:, None]))
         local = local.view(
-            len(x), cout // self.groups, *size, self.groups, cin
+            x.shape[0], cout // self.groups, *size, self.groups, cin
         )
         local = local.permute(0, 4, 1, 5, 2, 3)
-        kernels = kernels * local.reshape(len(x), *self.kernel_shape)
+        kernels = kernels * local.reshape(x.shape[0], *self.kernel_shape)
         if self.spatial is not None:
             places = _factor(self.spatial(z))
             kernels = kernels * places.view(-1, 1, 1, *size)
@@ -151,8 +150,8 @@ class FDConv2d(DynamicConv2d):
         z = self.squeeze(x)
         kernels = self.kernels(x, z)
         channel, filters = _factor(self.channel(z)), _factor(self.filter(z))
-        x = scale(self.modulate_bands(x), channel[..., None, None])
-        y = scale(self.convolve_each(x, kernels), filters[..., None, None])
+        x = self.modulate_bands(x) * channel[..., None, None]
+        y = self.convolve_each(x, kernels) * filters[..., None, None]
         return self.add_bias(y)
 
 

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from ..layers.peers import DynamicConv2d, KernelWarehouseConv2d
-from ..layers.peers.kernel_warehouse import assignments
-from .sites import is_container, walk
+from ..families.sites import is_stage, walk
+from .base import DynamicConv2d
+from .kernel_warehouse import KernelWarehouseConv2d, assignments
 
 SHORTCUT = 'downsample'
 """What every ResNet calls the conv of a block's shortcut."""
@@ -96,7 +96,7 @@ def _places(model: nn.Module) -> Iterator[_Place]:
             (
                 (outer, parent)
                 for outer, parent in around
-                if is_container(parent) and held[outer] > 1
+                if is_stage(parent) and held[outer] > 1
             ),
             None,
         )

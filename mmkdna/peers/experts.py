@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..adapter import mean_over
 from .base import DynamicConv2d, Squeeze, excite, init_experts, register
 
 
@@ -62,7 +61,7 @@ class CondConv2d(Experts):
         self.routing = nn.Linear(self.in_channels, experts)
 
     def attention(self, x: Tensor) -> Tensor:
-        weights: Tensor = self.routing(mean_over(x, (2, 3)))
+        weights: Tensor = self.routing(x.mean((2, 3)))
         return weights.sigmoid()
 
 

@@ -19,7 +19,7 @@ class KernelWarehouseConv2d(DynamicConv2d):
     in the first 10 epochs (``dict(type='TemperatureHook')``).
 
     A new layer is an ordinary convolution. Warehouses form when the model is
-    complete, see :mod:`mmkdna.families.warehouses`; with ``budget=1`` out of
+    complete, see :mod:`mmkdna.peers.warehouses`; with ``budget=1`` out of
     the plain kernels, so that at t = 1 the network computes what it did.
 
     Source: arXiv 2406.07879, sections 3.1 to 3.3.
@@ -127,7 +127,7 @@ class KernelWarehouseConv2d(DynamicConv2d):
         assert self.squeeze is not None
         assert self.excite is not None
         z = self.excite(self.squeeze(x))
-        z = z.view(len(x), len(self.assignment), -1)
+        z = z.view(x.shape[0], len(self.assignment), -1)
         z = z / (z.abs().sum(-1, keepdim=True) + 1e-3)
         start = nn.functional.one_hot(self.assignment, z.shape[-1])
         mixed = torch.lerp(z, start.to(z), self.temperature.to(z))
@@ -141,7 +141,7 @@ class KernelWarehouseConv2d(DynamicConv2d):
         cout, cin, *size = self.kernel_shape
         _, out_channels, in_channels = cells.shape
         mixed = mixed.view(
-            len(x),
+            x.shape[0],
             size[0] * size[1],
             cout // out_channels,
             cin // in_channels,
@@ -149,7 +149,7 @@ class KernelWarehouseConv2d(DynamicConv2d):
             in_channels,
         )
         mixed = mixed.permute(0, 2, 4, 3, 5, 1)
-        return mixed.reshape(len(x), *self.kernel_shape)
+        return mixed.reshape(x.shape[0], *self.kernel_shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve ``(N, C_in, H, W)`` to ``(N, C_out, H', W')``."""

@@ -1,0 +1,75 @@
+"""Members as the plain layers that they replace, for code that asks.
+
+OpenMMLab's ``init_weights`` and its optimizer constructors ask
+``isinstance(module, nn.Conv2d)`` or compare the names of classes. What a
+member must not be to code that owns kernels, it has to be to these.
+"""
+
+import copyreg
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from .member import KernelDNALayer
+
+
+@contextmanager
+def as_plain(model: nn.Module) -> Iterator[None]:
+    """While this lasts, members are subclasses of their plain class.
+
+    A child has a ``weight`` to initialise, which is thrown away; loading and
+    saving do not see it. Inside another of these it changes nothing.
+    """
+    members = [m for m in model.modules() if type(m) in _DISGUISES]
+    for member in members:
+        if member.adapter is not None:
+            like = member.adapter.static.filter
+            member.__dict__['weight'] = like.new_empty(member.kernel_shape)
+        member.__class__ = _DISGUISES[type(member)]
+    try:
+        yield
+    finally:
+        for member in members:
+            member.__class__ = member.member_class  # type: ignore
+            member.__dict__.pop('weight', None)
+
+
+def _disguise(cls: type[KernelDNALayer]) -> type[nn.Module]:
+    def reduce(self: nn.Module, protocol: Any) -> tuple:
+        """A copy is a member again."""
+        state = {k: v for k, v in self.__dict__.items() if k != 'weight'}
+        return copyreg.__newobj__, (cls,), state  # type: ignore
+
+    # With the plain class for its base, and the name that a config may use.
+    return type(
+        cls.__name__,
+        (cls.plain_class,),
+        {'member_class': cls, '__reduce_ex__': reduce},
+    )
+
+
+_DISGUISES: dict[type, Any] = {
+    cls: _disguise(cls) for cls in KernelDNALayer.__subclasses__()
+}
+
+
+def disguising(function: Callable, position: int) -> Callable:
+    """A function that runs while a model is :func:`as_plain`.
+
+    Args:
+        function: What to wrap; wrapped once however often this is called.
+        position: Of the model among the function's arguments.
+    """
+    if hasattr(function, 'disguises'):
+        return function
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        with as_plain([*args, *kwargs.values()][position]):
+            return function(*args, **kwargs)
+
+    wrapper.disguises = True  # type: ignore[attr-defined]
+    return wrapper

@@ -1,0 +1,304 @@
+"""The members of a family: one parent, which owns the kernel, and children.
+
+Source: KernelDNA, arXiv 2503.23379, method section.
+"""
+
+import logging
+import math
+import weakref
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from mmengine.logging import print_log
+from torch import Tensor, nn
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+from .adapter import Adapter
+from .kernel import Convolution, Linear, lean, trains_eagerly
+
+MAKE_WEIGHTS = (BasePruningMethod, SpectralNorm, WeightNorm)
+"""Hooks that compute a layer's weight anew before each of its forwards."""
+
+
+class Kin:
+    """Who belongs to a family, without keeping anybody alive.
+
+    A parent belongs to the module tree that it is in. A block that is copied
+    out of its model without the parent so finds none, instead of using a
+    kernel that is in neither its parameters nor its state dict.
+    """
+
+    def __init__(self, members: Sequence['KernelDNALayer']):
+        self._members = [weakref.ref(member) for member in members]
+
+    @property
+    def parent(self) -> 'KernelDNALayer | None':
+        return self._members[0]()
+
+    @property
+    def children(self) -> list['KernelDNALayer']:
+        """Those that are still there."""
+        found = [reference() for reference in self._members[1:]]
+        return [child for child in found if child is not None]
+
+    def __getstate__(self) -> list:
+        return [reference() for reference in self._members]
+
+    def __setstate__(self, members: list) -> None:
+        gone = weakref.ref(nn.Module())
+        self._members = [
+            gone if member is None else weakref.ref(member)
+            for member in members
+        ]
+
+
+class KernelDNALayer(nn.Module):
+    """A layer that is a parent or a child; it was a plain layer before.
+
+    A parent computes what the plain layer does. A child has no ``weight``: it
+    derives its kernel from its parent's, through an ``adapter`` of its own.
+
+    It is no :class:`torch.nn.Conv2d` or :class:`torch.nn.Linear`, since code
+    that finds one takes its kernel for its own (``fuse_conv_bn`` would scale
+    the kernel of a whole family). See :mod:`mmkdna.layers.disguise` for the
+    code that is to find one.
+    """
+
+    plain_class: ClassVar[type[nn.Module]]
+    family: Kin
+    kernel_shape: tuple[int, ...]
+    """``(C_out, C_in / groups, kh, kw)`` or ``(C_out, C_in)``."""
+    adapter: Adapter | None
+    bias: nn.Parameter | None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        raise TypeError(
+            f'{type(self).__name__} is what a plain layer becomes when its '
+            "family forms. Build it with conv_cfg=dict(type='KernelDNA', ...)"
+            ', or mmkdna.KernelDNA in place of nn.Conv2d'
+        )
+
+    @property
+    def role(self) -> str:
+        """``'parent'`` or ``'child'``."""
+        return 'parent' if self.adapter is None else 'child'
+
+    @property
+    def parent(self) -> 'KernelDNALayer | None':
+        """The layer whose kernel a child uses; None of a parent.
+
+        Raises:
+            RuntimeError: If the parent is gone.
+        """
+        if self.adapter is None:
+            return None
+        parent = self.family.parent
+        if parent is None:
+            raise RuntimeError(
+                f'a child of kernel shape {self.kernel_shape} has lost its '
+                'parent, whose kernel it uses: its block was copied or taken '
+                'out of the model without the parent. Keep or copy the whole '
+                'model, or make the family plain with mmkdna.revert first'
+            )
+        return parent
+
+    def kernel(self) -> Tensor:
+        """The kernel in use, of the shape ``kernel_shape``."""
+        parent = self.parent
+        if parent is None:
+            return self.own_kernel()
+        assert self.adapter is not None
+        kernel: Tensor = self.adapter.static(parent.own_kernel())
+        return kernel
+
+    def own_kernel(self) -> Tensor:
+        """A parent's kernel as its own forward would see it.
+
+        Pruning, weight norm and spectral norm make it in a hook before that
+        forward; a child that comes first has them do so.
+        """
+        if 'weight' not in self._parameters:
+            for hook in self._forward_pre_hooks.values():
+                if isinstance(hook, MAKE_WEIGHTS):
+                    hook(self, None)
+        weight: Tensor = self.weight  # type: ignore[assignment]
+        return weight
+
+    def _parent_kernel(self, x: Tensor) -> Tensor:
+        parent = self.parent
+        assert parent is not None
+        kernel = parent.own_kernel()
+        # Neither is a tensor where torch.fx traces.
+        if isinstance(x, Tensor) and x.device != kernel.device:
+            raise RuntimeError(
+                f'the kernel of a family is on {kernel.device}, the input of '
+                f'one of its children on {x.device}: a parent and its '
+                'children must be on one device whenever they compute. '
+                'Offloading, nn.DataParallel and device maps move layers one '
+                'by one; keep a family together (accelerate: '
+                'preload_module_classes), or use DistributedDataParallel'
+            )
+        return kernel
+
+    def _settle(self) -> None:
+        """A kernel is frozen with any child: what that computes stays."""
+        parent = self.family.parent
+        if parent is None or not self.training:
+            return
+        kernel = parent._parameters.get('weight')
+        if (
+            torch.compiler.is_compiling()
+            or kernel is None
+            or not kernel.requires_grad
+            or all(child.is_trained for child in self.family.children)
+        ):
+            return
+        kernel.requires_grad_(False)
+        print_log(
+            'KernelDNA: a child was frozen after its family had formed, so '
+            f'the kernel {self.kernel_shape} that it shares is frozen, too. '
+            'Where layers are frozen before the model is built, they share '
+            'with each other only.',
+            'current',
+            logging.WARNING,
+        )
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the kernel, or a child's modulation of it, is trained."""
+        layer = self if self.adapter is None else self.adapter.static
+        # Past nn.Module's __getattr__, which torch.fx replaces.
+        own = [p for n, p in layer._parameters.items() if n != 'bias']
+        return any(p is not None and p.requires_grad for p in own)
+
+    def reset_parameters(self) -> None:
+        """As the plain layer; the adapter at its start."""
+        if self.adapter is None:
+            self.plain_class.reset_parameters(self)  # type: ignore
+            return
+        self.adapter.reset_parameters()
+        if self.bias is not None:
+            bound = math.prod(self.kernel_shape[1:]) ** -0.5
+            nn.init.uniform_(self.bias, -bound, bound)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name != 'weight':
+                raise
+        raise AttributeError(
+            'a KernelDNA child has no weight: its kernel comes from its '
+            'parent, and its input is gated, so whoever reads the weight '
+            'cannot know what the layer computes. Call the layer, or leave '
+            'it out of the families'
+        )
+
+    def extra_repr(self) -> str:
+        plain = self.plain_class.extra_repr(self)  # type: ignore
+        return f'{plain}, role={self.role!r}'
+
+
+class KernelDNAConv2d(KernelDNALayer):
+    """A convolution of a family.
+
+    A child computes ``conv2d(x * g(x), W_p * (1 + f) * (1 + s))`` with its
+    parent's kernel ``W_p``.
+    """
+
+    plain_class = nn.Conv2d
+    # mmcv's ConvModule reads it.
+    transposed = False
+    _conv_forward = nn.Conv2d._conv_forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve ``(N, C_in, H, W)`` or ``(C_in, H, W)``."""
+        self._settle()
+        if self.adapter is None:
+            return self._conv_forward(x, self.weight, self.bias)
+        kernel, static = self._parent_kernel(x), self.adapter.static
+        gate = self.adapter.routing(x.mean((-2, -1)))[..., None, None]
+        if (
+            self.padding_mode == 'zeros'
+            and type(self.padding) is tuple
+            and trains_eagerly(x, kernel)
+            and x.dim() == 4
+        ):
+            operation = Convolution(
+                self.stride, self.padding, self.dilation, self.groups
+            )
+            return lean(operation, static, x, gate, kernel, self.bias)
+        return self._conv_forward(x * gate, static(kernel), self.bias)
+
+
+class KernelDNALinear(KernelDNALayer):
+    """A linear layer of a family: a pointwise conv over the last axis.
+
+    A child computes ``linear(x * g(x), W_p * (1 + f))``, where the gate g
+    pools over all axes between the first and the last.
+    """
+
+    plain_class = nn.Linear
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(N, ..., C_in)`` to ``(N, ..., C_out)``."""
+        self._settle()
+        if self.adapter is None:
+            return F.linear(x, self.weight, self.bias)
+        if isinstance(x, Tensor) and x.dim() == 1:
+            return self(x[None])[0]
+        kernel, static = self._parent_kernel(x), self.adapter.static
+        pixels = x.reshape(x.shape[0], -1, x.shape[-1])
+        gate = self.adapter.routing(pixels.mean(1))[:, None]
+        if trains_eagerly(x, kernel):
+            y = lean(Linear(), static, pixels, gate, kernel, self.bias)
+        else:
+            y = F.linear(pixels * gate, static(kernel), self.bias)
+        return y.reshape(x.shape[:-1] + (self.kernel_shape[0],))
+
+
+MEMBERS: dict[type[nn.Module], type[KernelDNALayer]] = {
+    cls.plain_class: cls for cls in (KernelDNAConv2d, KernelDNALinear)
+}
+"""What a plain layer becomes, by its class."""
+
+
+def become_family(
+    parent: nn.Module, children: Sequence[nn.Module], adapters: Sequence
+) -> None:
+    """Make plain layers a family, in place; a child loses its kernel.
+
+    Args:
+        parent: Of a class in :data:`MEMBERS`, as the children.
+        children: Of the parent's kernel shape.
+        adapters: One :class:`Adapter` for each child.
+    """
+    for layer in (parent, *children):
+        layer.kernel_shape = tuple(layer.weight.shape)  # type: ignore
+        layer.__class__ = MEMBERS[type(layer)]
+        layer.adapter = None  # type: ignore[assignment]
+    kin = Kin([parent, *children])  # type: ignore[list-item]
+    parent.family = kin  # type: ignore[assignment]
+    for child, adapter in zip(children, adapters, strict=True):
+        child.family = kin  # type: ignore[assignment]
+        del child.weight
+        child.adapter = adapter
+
+
+def become_plain(member: KernelDNALayer, kernel: Tensor | None) -> None:
+    """Make a member the plain layer again, in place.
+
+    Args:
+        member: A parent, or a child.
+        kernel: A child's new weight; None for a parent, which keeps its own.
+    """
+    trained = member.is_trained
+    for name in ("adapter", "family", "kernel_shape", "kernel_dna"):
+        delattr(member, name)
+    member.__class__ = member.plain_class  # type: ignore[assignment]
+    if kernel is not None:
+        member.weight = nn.Parameter(kernel, requires_grad=trained)
