@@ -1,5 +1,8 @@
 """What a user gave is wrong, as a sentence that says what to do."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class BadInput(ValueError):
     """A file, an argument or a config that cannot be used.
@@ -7,3 +10,36 @@ class BadInput(ValueError):
     The tools print its message and nothing else; its traceback would only
     show where it was noticed.
     """
+
+
+def check(what: str, value: object, holds: bool, expected: str) -> None:
+    """Raise :class:`BadInput` for a value that does not hold."""
+    if not holds:
+        raise BadInput(f'{what}={value!r}: expected {expected}')
+
+
+def check_known(what: str, value: object, name: str, known: list) -> None:
+    """Raise :class:`BadInput` for an argument that does not exist."""
+    near = difflib.get_close_matches(str(name), known, 1)
+    hint = f'; did you mean {near[0]}?' if near else ''
+    there = f'one of the arguments {", ".join(known)}{hint}'
+    check(f'{what}{name}', value, name in known, there)
+
+
+def is_int(value: object, least: int) -> bool:
+    """Whether a value is an int, no bool, of at least this much."""
+    return type(value) is int and value >= least
+
+
+def are_ints(values: object, least: int) -> bool:
+    """Whether a value is a tuple of one or more such ints."""
+    return (
+        isinstance(values, tuple)
+        and bool(values)
+        and all(is_int(value, least) for value in values)
+    )
+
+
+def one_of(choices: Iterable) -> str:
+    """Words for what is expected: one of these."""
+    return 'one of ' + ', '.join(map(repr, choices))

@@ -11,7 +11,6 @@ from torch import nn
 
 import mmkdna
 from mmkdna.errors import BadInput
-from mmkdna.layers.peers import DynamicConv2d, ODConv2d
 from mmkdna.measure import (
     CONV_TYPES,
     Conditions,
@@ -24,6 +23,7 @@ from mmkdna.measure import (
     switch_convs,
     switched,
 )
+from mmkdna.peers import DynamicConv2d, ODConv2d
 
 ROOT = Path(__file__).parent.parent
 CLASSIFIER = str(ROOT / 'configs/digits/kdna_r18.py')

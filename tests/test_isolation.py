@@ -1,5 +1,6 @@
 """A model with KernelDNA runs where only torch, mmengine, mmcv-lite are."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -80,3 +81,34 @@ def test_torch_mmengine_and_mmcv_lite_are_enough(code, expected):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert expected in done.stdout
+
+
+@pytest.mark.parametrize(
+    ('floor', 'below'),
+    [
+        ('layers', {'errors'}),
+        ('families', {'errors', 'layers'}),
+        ('peers', {'errors', 'layers', 'families'}),
+        ('adoption', {'checkpoint', 'errors', 'layers', 'families'}),
+    ],
+)
+def test_a_floor_imports_from_below_alone(floor, below):
+    found = set()
+    for path in (ROOT / 'mmkdna' / floor).glob('*.py'):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                found.add(node.module)
+            elif isinstance(node, ast.ImportFrom) and node.level == 2:
+                found.add('mmkdna.' + node.module)
+    stack = ('torch', 'mmengine', 'mmcv.cnn')
+    foreign = {
+        name
+        for name in found
+        if name.split('.')[0] not in sys.stdlib_module_names
+        and not f'{name}.'.startswith(tuple(f'{s}.' for s in stack))
+    }
+    assert {name.split('.')[1] for name in foreign} <= below
+    assert all(name.startswith('mmkdna.') for name in foreign)
+    assert any(name.startswith('torch') for name in found)

@@ -13,7 +13,7 @@ from mmengine.registry import HOOKS, MODELS
 from torch import nn
 
 import mmkdna
-from mmkdna.layers.peers import (
+from mmkdna.peers import (
     CondConv2d,
     DyConv2d,
     FDConv2d,
@@ -474,3 +474,29 @@ def test_wrong_budget_and_hook_arguments_are_named():
         build_conv_layer(dict(type='KernelWarehouse', budget=0), 8, 8, 3)
     with pytest.raises(ValueError, match='epochs=0: expected an int'):
         HOOKS.build(dict(type='TemperatureHook', epochs=0))
+
+
+@pytest.mark.parametrize('kind', LAYERS)
+@torch.no_grad()
+def test_an_export_has_any_number_of_images(kind):
+    model = net(kind, 2, kernel_size=3, padding=1).eval()
+    two, five = (torch.randn(n, 8, 9, 9).double() for n in (2, 5))
+    batch = torch.export.Dim('batch', min=1, max=64)
+    exported = torch.export.export(model, (two,), dynamic_shapes=({0: batch},))
+    torch.testing.assert_close(exported.module()(five), model(five))
+
+
+@pytest.mark.parametrize('pixels', [(1, 1), (1, 3)], ids=str)
+@pytest.mark.parametrize('kind', LAYERS)
+def test_gradients_are_those_of_finite_differences(kind, pixels):
+    """On one pixel a factor has the shape of what it scales."""
+    model = net(kind, 2, kernel_size=3, padding=1).eval()
+    names = [name for name, _ in model.named_parameters()]
+    parameters = [p.detach().requires_grad_() for p in model.parameters()]
+    x = torch.randn(2, 8, *pixels).double().requires_grad_()
+
+    def forward(x, *values):
+        given = dict(zip(names, values, strict=True))
+        return torch.func.functional_call(model, given, (x,))
+
+    assert torch.autograd.gradcheck(forward, (x, *parameters), fast_mode=True)

@@ -85,7 +85,6 @@ BACKBONE = 'model.backbone.init_cfg'
         ('test', ['tiny.py', 'trap.pth']),
         ('infer', ['tiny.py', 'trap.pth', 'images/0/0.png']),
         ('convert_checkpoint', ['trap.pth', 'tiny.py', 'out.pth']),
-        ('analyze_redundancy', ['tiny.py', 'trap.pth', '--out', 'a.png']),
         ('publish_model', ['trap.pth', 'tiny.py', 'out']),
     ],
 )

@@ -4,22 +4,20 @@ On a layer (--layer 256x256x3 --size 50x84), a classifier of torchvision
 (--backbone resnet50) or the models of configs. Each round runs every type
 once, in changing order; a ratio is a type's time over the plain one's in the
 same round. With --json and --png it writes the figures and a picture, too.
+With --saved it times nothing and counts what a forward in training keeps for
+the backward, of a config by its model's own loss.
 
 Example: python tools/benchmark.py --backbone resnet50 --batch 8
 """
 
 import argparse
-import statistics
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from mmengine.device import get_device
 from mmengine.logging import MMLogger
-from rich import box
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from mmkdna.cli import (
     add_size_argument,
@@ -36,21 +34,19 @@ from mmkdna.measure import (
     MODES,
     PLAIN,
     Conditions,
-    Ratio,
     Subject,
     backbone_subject,
     config_subject,
-    interleave,
     is_out_of_memory,
     layer_subject,
     parse_conv_type,
-    saved_bytes,
-    wait,
+    saved_rows,
+    timed_rows,
 )
+from mmkdna.measure.show import draw, saved_table, times_table
 
 DTYPES = ('float32', 'bfloat16', 'float16')
 Build = Callable[[dict | None, Conditions], Subject]
-NO_MEMORY = 'out of memory'
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -105,6 +101,12 @@ def arguments() -> argparse.ArgumentParser:
         '--compile', action='store_true', help='by torch.compile'
     )
     parser.add_argument(
+        '--saved',
+        action='store_true',
+        help='count what a forward in training keeps for the backward, in '
+        'place of timing',
+    )
+    parser.add_argument(
         '--markdown', action='store_true', help='print Markdown tables'
     )
     parser.add_argument('--json', help='file to write the figures to')
@@ -121,6 +123,10 @@ def check(args: argparse.Namespace) -> None:
     if not (args.config or args.layer or args.backbone):
         raise BadInput(
             'nothing to time: expected configs, --layer or --backbone'
+        )
+    if args.saved and args.png:
+        raise BadInput(
+            '--saved --png: expected one of them, a picture has times'
         )
     try:
         torch.empty(0, device=args.device)
@@ -187,131 +193,6 @@ def subjects(
     return found
 
 
-def memory(subject: Subject, mode: str) -> int | None:
-    """Bytes: on a GPU the peak of a run; on a CPU what a forward saves."""
-    device = subject.conditions.device
-    if torch.device(device).type == 'cuda':
-        before = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        subject.run(mode)
-        wait(device)
-        return torch.cuda.max_memory_allocated(device) - before
-    if mode == 'forward':
-        return None
-    return saved_bytes(subject.model, subject.loss)
-
-
-def measure(
-    built: dict[str, Subject | None], mode: str, rounds: int, device: str
-) -> dict[str, dict[str, Any]]:
-    """A row of figures for each type, None where memory did not suffice."""
-    live = {name: s for name, s in built.items() if s is not None}
-    for subject in live.values():
-        subject.prepare(mode)
-    times = interleave(
-        {
-            name: lambda number, subject=subject: subject.run(mode)
-            for name, subject in live.items()
-        },
-        rounds,
-        device,
-    )
-    rows: dict[str, dict[str, Any]] = {}
-    base = times.get(PLAIN)
-    for name in built:
-        taken = times.get(name)
-        subject = live.get(name)
-        if taken is None or subject is None:
-            rows[name] = dict(seconds=None)
-            continue
-        ratio = Ratio.between(taken, base) if base else None
-        rows[name] = dict(
-            parameters=subject.parameters,
-            multiply_adds=subject.multiply_adds,
-            seconds=statistics.median(taken),
-            ratio=ratio and ratio.median,
-            quartiles=ratio and (ratio.low, ratio.high),
-            bytes=memory(subject, mode),
-            rounds=list(taken),
-        )
-        subject.model.zero_grad()
-    return rows
-
-
-def as_table(
-    title: str, rows: dict[str, dict[str, Any]], markdown: bool, gpu: bool
-) -> Table:
-    table = Table(
-        title=title,
-        title_justify='left',
-        box=box.MARKDOWN if markdown else box.SIMPLE,
-        padding=(0, 1) if markdown else (0, 1, 0, 0),
-    )
-    table.add_column('conv type', no_wrap=True)
-    for column in (
-        'M params',
-        'G madds',
-        'ms',
-        'ratio',
-        '(quartiles)',
-        f'{"peak" if gpu else "saved"} MB',
-        'ratio',
-    ):
-        table.add_column(column, justify='right')
-    base = rows[PLAIN].get('bytes')
-    for name, row in rows.items():
-        if row['seconds'] is None:
-            table.add_row(f'{name}: {NO_MEMORY}')
-            continue
-        used = row['bytes']
-        quartiles = row['quartiles']
-        table.add_row(
-            name,
-            f'{row["parameters"] / 1e6:.2f}',
-            f'{row["multiply_adds"] / 1e9:.2f}',
-            f'{1000 * row["seconds"]:.1f}',
-            f'{row["ratio"]:.3f}' if row['ratio'] else '',
-            '({:.2f}-{:.2f})'.format(*quartiles) if quartiles else '',
-            '' if used is None else f'{used / 1e6:.1f}',
-            f'{used / base:.3f}' if used and base else '',
-        )
-    return table
-
-
-def draw(panels: dict[str, dict[str, dict[str, Any]]], path: str) -> None:
-    """Parameters against the ratio of times, a panel for each table."""
-    from matplotlib.figure import Figure
-
-    from mmkdna.measure.picture import annotate, plain_numbers, save
-
-    figure = Figure(figsize=(6 * len(panels), 4.5), layout='constrained')
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axis, (title, rows) in zip(axes, panels.items(), strict=True):
-        for name, row in rows.items():
-            if row['seconds'] is None or row['ratio'] is None:
-                continue
-            low, high = row['quartiles']
-            ratio, millions = row['ratio'], row['parameters'] / 1e6
-            spread = [[ratio - low], [high - ratio]]
-            axis.errorbar(millions, ratio, spread, fmt='o', capsize=3)
-            # Smaller than plain is left of it, and so is its name.
-            smaller = row['parameters'] < rows[PLAIN].get('parameters', 0)
-            annotate(axis, name, millions, ratio, left=smaller)
-        axis.axhline(1, color='grey', linewidth=0.8, linestyle=':')
-        axis.margins(x=0.3, y=0.12)
-        axis.set(
-            xscale='log',
-            yscale='log',
-            title=title.replace(', ', '\n', 1),
-            xlabel='parameters, millions',
-            ylabel='time over the plain one (quartiles)',
-        )
-        axis.title.set_fontsize(9)
-        plain_numbers(axis.xaxis)
-        plain_numbers(axis.yaxis)
-    save(figure, path)
-
-
 def build_all(
     types: Sequence[str], build: Build, how: Conditions
 ) -> dict[str, Subject | None]:
@@ -351,6 +232,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             *(['channels last'] if args.channels_last else []),
             *(['compiled'] if args.compile else []),
         ]
+        where = f'batch {args.batch}, {size[0]}x{size[1]}'
+        how_else = ', '.join(extras)
+        if args.saved:
+            title = f'{what}, saved, {where}, {how_else}'
+            panels[title] = saved_rows(built)
+            console.print(saved_table(title, panels[title], args.markdown))
+            continue
         for mode in track(
             args.modes,
             f'{what} ...',
@@ -358,13 +246,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             transient=True,
         ):
             title = (
-                f'{what}, {mode}, batch {args.batch}, {size[0]}x{size[1]}, '
-                f'{args.rounds} rounds, {", ".join(extras)}'
+                f'{what}, {mode}, {where}, {args.rounds} rounds, {how_else}'
             )
-            panels[title] = measure(built, mode, args.rounds, args.device)
+            panels[title] = timed_rows(built, mode, args.rounds, args.device)
         for title in list(panels)[-len(args.modes) :]:
             gpu = torch.device(args.device).type == 'cuda'
-            console.print(as_table(title, panels[title], args.markdown, gpu))
+            rows = panels[title]
+            console.print(times_table(title, rows, args.markdown, gpu))
         del built
     if args.json:
         write_json(panels, args.json)

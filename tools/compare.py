@@ -34,7 +34,6 @@ from mmkdna.cli import (
 from mmkdna.datasets import prepare_data
 from mmkdna.errors import BadInput
 from mmkdna.files import write_json
-from mmkdna.peers import DyConv2d, KernelWarehouseConv2d, ODConv2d
 from mmkdna.measure import (
     CONV_TYPES,
     PLAIN,
@@ -46,6 +45,7 @@ from mmkdna.measure import (
     switched,
 )
 from mmkdna.measure.runs import SCORES, last_scores
+from mmkdna.peers import DyConv2d, KernelWarehouseConv2d, ODConv2d
 
 BEGUN, FINISHED = 'begun.json', 'finished.json'
 ANNEALED = {

@@ -1,9 +1,8 @@
 """Convert a checkpoint to the KernelDNA model of a config, offline.
 
 SRC is a plain checkpoint, of the whole model or of its backbone alone, or one
-of KernelDNA. Children get adapters fitted to their kernels; what the fit
-leaves stays as a residual, to fade in training (KernelFadeHook), or is
-dropped with --drop-residual.
+of KernelDNA. A child starts with its parent's kernel; the table says how far
+its own was off that, relative: 0 is nothing lost, 1.4 another kernel.
 
 Example: python tools/convert_checkpoint.py resnet50.pth \\
     configs/kdna_maskrcnn_r50.py kdna_resnet50.safetensors
@@ -31,11 +30,6 @@ from mmkdna.zoo import local_path
 def main(argv: Sequence[str] | None = None) -> None:
     parser = config_parser(__doc__, source=True)
     parser.add_argument('dst', help='.safetensors or .pth file to write')
-    parser.add_argument(
-        '--drop-residual',
-        action='store_true',
-        help='leave out what the fit left, or a run that ended early',
-    )
     args = parser.parse_args(argv)
     # The table says it.
     MMLogger.get_current_instance().setLevel('ERROR')
@@ -43,18 +37,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     cfg = load_config(args.config, args.cfg_options)
     weights = read_weights(local_path(args.src))
     model = build_model(cfg)
-    mmkdna.keep_residuals(model)
     adopted = adopt_weights(model, weights)
-    if args.drop_residual:
-        adopted = adopted.without_residuals()
     write_weights(adopted.weights, args.dst, {'config': cfg.pretty_text})
     console = Console()
     table = Table(box=box.SIMPLE, caption_justify='left')
-    for title in ('child', 'parent', 'error of the fit'):
+    for title in ('child', 'parent', 'off its own kernel'):
         table.add_column(title, overflow='fold')
     for row in mmkdna.report(model.get_submodule(adopted.part)).rows:
-        if row.fit_error is not None:
-            table.add_row(row.name, row.parent, f'{row.fit_error:.3f}')
+        if row.name in adopted.lost:
+            error = f'{adopted.lost[row.name]:.3f}'
+            table.add_row(row.name, row.parent, error)
     if table.row_count:
         console.print(table)
     for title, names in (
@@ -63,15 +55,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     ):
         if names:
             console.print(f'{title}: {", ".join(names)}', soft_wrap=True)
-    held = [name for name in adopted.weights if name.endswith('.residual')]
     console.print(
         f'{args.dst}: {adopted.part or "the whole model"}, '
-        f'{sum(w.numel() for w in adopted.weights.values()):,} numbers, '
-        + (
-            f'{len(held)} residuals to fade'
-            if held
-            else 'pure KernelDNA, no residuals'
-        ),
+        f'{sum(w.numel() for w in adopted.weights.values()):,} numbers',
         soft_wrap=True,
     )
 

@@ -12,7 +12,6 @@ model = dict(
     )
 )
 load_from = 'mmkdna://r18_digits'
-custom_hooks = [dict(type='KernelFadeHook')]
 
 # A sixth of the plain run, from its learning rate down again.
 train_cfg = dict(max_epochs=5)

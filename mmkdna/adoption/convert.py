@@ -5,7 +5,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import BadInput
-from ..families import form_families, list_families, mark, sites
+from ..families import form_families, mark, sites
 from ..families.grouping import group_families, near_misses
 from ..layers import KernelDNALayer, become_plain
 from .state_dict import distance, log_loss
@@ -36,7 +36,7 @@ def convert(
     marked = {m for m in model.modules() if 'kernel_dna' in vars(m)}
     mark(model, linear, **conv_cfg)
     new = {m for m in model.modules() if 'kernel_dna' in vars(m)} - marked
-    kernels = {layer: layer.weight for layer in new}
+    kernels: dict[Any, Any] = {layer: layer.weight for layer in new}
     try:
         found = [site for site in sites(model) if site.layer in new]
         if not group_families(found):
@@ -54,9 +54,8 @@ def convert(
     log_loss(
         {
             name: distance(kernels[layer], layer.kernel())
-            for family in list_families(model)
-            for name, layer in family.children
-            if layer in kernels
+            for name, layer in _members(model).items()
+            if layer.adapter is not None and layer in kernels
         }
     )
     return model
@@ -73,14 +72,22 @@ def revert(model: nn.Module) -> nn.Module:
         The same model.
 
     Raises:
-        BadInput: If a child's gate is not exactly 1 for every input: no plain
-            layer computes what it does. The model is as it was.
+        BadInput: If a child's gate is not exactly 1 for every input, so that
+            no plain layer computes what it does, or a member of one of its
+            families is not in the model. The model is as it was.
     """
-    members = {
-        name: layer
-        for name, layer in model.named_modules()
-        if isinstance(layer, KernelDNALayer)
-    }
+    members = _members(model)
+    inside = set(members.values())
+    apart = [
+        name
+        for name, layer in members.items()
+        if not inside.issuperset([layer.family.parent, *layer.family.children])
+    ]
+    if apart:
+        raise BadInput(
+            'the families of these layers have members elsewhere, or have '
+            f'lost their parent: {", ".join(apart)}. Revert the whole model'
+        )
     gated = [
         name
         for name, layer in members.items()
@@ -101,3 +108,11 @@ def revert(model: nn.Module) -> nn.Module:
     for layer in members.values():
         become_plain(layer, kernels.get(layer))
     return model
+
+
+def _members(model: nn.Module) -> dict[str, KernelDNALayer]:
+    return {
+        name: layer
+        for name, layer in model.named_modules()
+        if isinstance(layer, KernelDNALayer)
+    }

@@ -1,5 +1,6 @@
 """What loading does, without a run: one checkpoint file to another."""
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 
 from ..errors import BadInput
 from ..families import list_families
+from .state_dict import distance
 
 
 @dataclass(frozen=True)
@@ -19,12 +21,15 @@ class Adopted:
         weights: The state dict that this part has of it.
         left_out: Entries that the part has no place for.
         missing: Entries of the part that the checkpoint does not have.
+        lost: Of each child that the checkpoint has a kernel of, how far that
+            is off the one that it starts with, relative.
     """
 
     part: str
     weights: dict[str, Tensor]
     left_out: list[str]
     missing: list[str]
+    lost: dict[str, float]
 
 
 def adopt_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Adopted:
@@ -40,15 +45,18 @@ def adopt_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Adopted:
     """
     part = _part(model, weights)
     target = model.get_submodule(part)
-    weights = {**weights}
-    for family in list_families(target):
+    state = OrderedDict(weights)
+    # Whose families they are.
+    state._metadata = getattr(weights, '_metadata', None)  # type: ignore
+    families = list_families(target)
+    for family in families:
         # A parent that is new has no kernel there; a child's will do.
         kernel = f'{family.parent.name}.weight'
         for name, _ in reversed(family.children):
             if f'{name}.weight' in weights:
-                weights.setdefault(kernel, weights[f'{name}.weight'])
+                state.setdefault(kernel, weights[f'{name}.weight'])
     try:
-        result = target.load_state_dict(weights, strict=False)
+        result = target.load_state_dict(state, strict=False)
     except RuntimeError as error:
         # Its first line only says which class did not load.
         lines = str(error).splitlines()[1:]
@@ -57,8 +65,16 @@ def adopt_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Adopted:
             + ''.join(f'\n{line}' for line in lines)
         ) from None
     missing = set(result.missing_keys)
+    lost = {
+        name: distance(weights[f'{name}.weight'], layer.kernel())
+        for family in families
+        for name, layer in family.children
+        if f'{name}.weight' in weights
+    }
     kept = {k: v for k, v in target.state_dict().items() if k not in missing}
-    return Adopted(part, kept, sorted(result.unexpected_keys), sorted(missing))
+    return Adopted(
+        part, kept, sorted(result.unexpected_keys), sorted(missing), lost
+    )
 
 
 def _part(model: nn.Module, weights: Mapping[str, Tensor]) -> str:

@@ -2,27 +2,48 @@
 
 Every module around a member has :func:`translate` as a hook before it loads a
 state dict, so ``init_cfg``, ``load_from`` and ``load_state_dict`` need no
-flag. A plain network's weights give each parent its kernel; a child starts as
-its parent.
+flag. In a checkpoint, the kernel of each layer is its own or, of a child,
+another's times a modulation; plain networks have kernels of the first kind
+alone. What a layer here is decides what it takes of that:
+
+- a parent or a plain layer takes its kernel, whose gate has to be open;
+- a child with the parent that it has there takes its adapter as it is;
+- another child takes its gate, and its modulation where its kernel and its
+  parent's are one times a modulation; else it starts as its parent, and the
+  log says what is lost.
 """
 
+import copy
 import logging
-from collections.abc import Iterator, MutableMapping
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
+import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..errors import BadInput
 from ..families.sites import walk
-from ..layers import Adapter, KernelDNALayer
-from ..layers.adapter import modulate
+from ..layers import KernelDNALayer, StaticModulation
 
 PLAN = 'kernel_dna_families'
 """Where a state dict's metadata has the parent of each child."""
-CHILD = '.adapter.static.filter'
+STATIC, ROUTING = 'adapter.static.', 'adapter.routing.'
+CHILD = f'{STATIC}filter'
 FADED = ('.residual', '.fade')
 State = MutableMapping[str, Tensor]
+
+
+class _Load(threading.local):
+    """The load under way in this thread, known by its list of errors."""
+
+    errors: list[str] | None = None
+    root: Callable[[], nn.Module | None] = staticmethod(lambda: None)
+
+
+_load = _Load()
 
 
 def watch(model: nn.Module) -> None:
@@ -59,23 +80,27 @@ def plan(module: nn.Module) -> dict[str, str]:
     A layer under several names has an entry for each; a parent that is not
     in the module is ``''``.
     """
-    names = {layer: name for name, layer in reversed(_members(module))}
+    members = _members(module)
+    names: dict[Any, str] = {
+        layer: name for name, layer in reversed(members.items())
+    }
     return {
         name: names.get(layer.family.parent, '')
-        for name, layer in _members(module)
+        for name, layer in members.items()
         if layer.adapter is not None
     }
 
 
-def _members(module: nn.Module) -> list[tuple[str, KernelDNALayer]]:
+def _members(module: nn.Module) -> dict[str, KernelDNALayer]:
     # By what it has: while a model initialises, members are disguised.
-    return [
-        (name, layer)  # type: ignore[misc]
+    return {
+        name: layer  # type: ignore[misc]
         for name, layer in module.named_modules(remove_duplicate=False)
         if 'family' in vars(layer)
-    ]
+    }
 
 
+@torch.no_grad()
 def translate(
     module: nn.Module,
     state_dict: State,
@@ -94,178 +119,276 @@ def translate(
         BadInput: If the checkpoint has other families, and what it learned
             has no place here.
     """
+    if _is_translated(module, error_msgs):
+        return
     state = _Part(state_dict, prefix)
+    _drop_residuals(state)
+    layers: dict[str, Any] = dict(module.named_modules(remove_duplicate=False))
+    ours = plan(module)
+    source = _Source(state, _parents(state, local_metadata, ours, layers))
+    for name in ours:
+        _check_shape(state, prefix, name, layers[name], error_msgs)
+    new: dict[str, dict[str, Tensor]] = {}
+    lost, refused = {}, []
+    for name, layer in layers.items():
+        there, here = source.parents.get(name), ours.get(name)
+        if there == here or not source.has(name):
+            continue
+        kernel = source.kernel(name)
+        if kernel is None or (
+            here is None and not source.is_open(name, layer)
+        ):
+            refused.append(name)
+        elif here is None:
+            new[name] = {'weight': kernel}
+        else:
+            new[name] = source.adapter(name, layer, here)
+            shared = source.kernel(here)
+            if shared is None and layer.family.parent is not None:
+                shared = layer.family.parent.own_kernel()
+            start = _derive(shared, _below(new[name], STATIC))
+            lost[name] = distance(kernel, start)
+    if refused:
+        raise BadInput(_side_by_side(refused, source.parents, ours))
+    for name, entries in new.items():
+        for key in [*_below(state, _key(name, 'adapter.'))]:
+            del state[_key(name, f'adapter.{key}')]
+        state.pop(_key(name, 'weight'), None)
+        state.update({_key(name, k): value for k, value in entries.items()})
+    log_loss(lost)
+    _say_who_follows(state, prefix, module)
+
+
+def _is_translated(module: nn.Module, errors: list[str]) -> bool:
+    """Whether a module around this one has translated this load."""
+    root = _load.root() if _load.errors is errors else None
+    inside = () if root is None else root.modules()
+    if root is not module and any(module is other for other in inside):
+        return True
+    _load.errors, _load.root = errors, weakref.ref(module)
+    return False
+
+
+def _drop_residuals(state: State) -> None:
     faded = [key for key in state if key.endswith(FADED)]
     for key in faded:
         del state[key]
     if faded:
         _warn('residuals of an earlier version are dropped', faded)
-    ours, theirs = plan(module), local_metadata.get(PLAN)
-    _unshare(module, state, ours, theirs)
-    lost = {}
-    for name, layer in _members(module):
-        key = f'{name}.weight'
-        if key in state and state[key].shape != layer.kernel_shape:
-            error_msgs.append(
-                f'size mismatch for {prefix}{key}: '
-                f'{tuple(state[key].shape)} in the checkpoint, '
-                f'{layer.kernel_shape} in the model.'
-            )
-            del state[key]
-        elif key in state and name in ours:
-            lost[name] = _start_as_parent(state, name, layer, ours[name])
-        elif key in state:
-            _say_who_follows(state, name, layer, prefix, module)
-    if lost:
-        log_loss(lost)
 
 
-def _start_as_parent(
-    state: State, name: str, child: KernelDNALayer, parent: str
-) -> float:
-    """An adapter in the place of a child's kernel; what that had beyond."""
-    kernel = state.pop(f'{name}.weight')
-    here = child.family.parent
-    shared = state.get(f'{parent}.weight')
-    if shared is None and here is not None:
-        shared = here.own_kernel().detach()
-    assert child.adapter is not None
-    own = child.adapter.state_dict()
-    if any(value.is_meta for value in own.values()):
-        settings = child.kernel_dna
-        start = Adapter(
-            child.adapter.routing.squeeze.shape[1],
-            child.kernel_shape,
-            settings.reduction,  # type: ignore[union-attr, arg-type]
-            settings.norm,  # type: ignore[union-attr, arg-type]
-            settings.gate,  # type: ignore[union-attr, arg-type]
+def _parents(
+    state: State,
+    metadata: Mapping[str, Any],
+    ours: dict[str, str],
+    layers: Mapping[str, nn.Module],
+) -> dict[str, str]:
+    """The parent of each child of a checkpoint.
+
+    Where it does not say them, they are the model's, if no layer stands in
+    another role.
+
+    Raises:
+        BadInput: If one does.
+    """
+    found = [
+        key.removesuffix(CHILD).removesuffix('.')
+        for key in state
+        if key.endswith(CHILD)
+    ]
+    theirs = metadata.get(PLAN)
+    if theirs is not None:
+        return {name: theirs.get(name, '') for name in found}
+    other = [name for name in found if name in layers and name not in ours]
+    plain = [name for name in ours if _key(name, 'weight') in state]
+    if found and (other or plain):
+        raise BadInput(
+            _side_by_side([*other, *plain], dict.fromkeys(found, ''), ours)
         )
-        own = start.to_empty(device=kernel.device).state_dict()
-        start.reset_parameters()
-    opens = child.adapter.routing.identity_gate
-    for key, value in own.items():
-        part = key.removeprefix('routing.')
-        at_zero = 'static' in key or opens and part in ('excite', 'bias')
-        entry = value.new_zeros(value.shape) if at_zero else value.clone()
-        if entry.is_floating_point():
-            entry = entry.to(kernel)
-        state.setdefault(f'{name}.adapter.{key}', entry)
-    return distance(kernel, shared)
+    return {name: ours.get(name, '') for name in found}
 
 
-def distance(kernel: Tensor, shared: Tensor | None) -> float:
-    """How much of a kernel another one leaves, relative; 0 for none."""
-    if shared is None or kernel.is_meta or shared.is_meta:
+def _check_shape(
+    state: State,
+    prefix: str,
+    name: str,
+    child: KernelDNALayer,
+    errors: list[str],
+) -> None:
+    """Name a kernel of another shape, as torch does for what it loads."""
+    key = _key(name, 'weight')
+    if key in state and state[key].shape != child.kernel_shape:
+        errors.append(
+            f'size mismatch for {prefix}{key}: {tuple(state[key].shape)} in '
+            f'the checkpoint, {child.kernel_shape} in the model.'
+        )
+        del state[key]
+
+
+class _Source:
+    """What the layers of a checkpoint are.
+
+    Args:
+        state: The checkpoint.
+        parents: The parent of each of its children.
+    """
+
+    def __init__(self, state: State, parents: dict[str, str]):
+        self.state = state
+        self.parents = parents
+
+    def has(self, name: str) -> bool:
+        return name in self.parents or _key(name, 'weight') in self.state
+
+    def kernel(self, name: str) -> Tensor | None:
+        """That of a layer; None where it is not there."""
+        if name not in self.parents:
+            return self.state.get(_key(name, 'weight'))
+        kernel = self.state.get(f'{self.parents[name]}.weight')
+        return _derive(kernel, self.static(name))
+
+    def static(self, name: str) -> dict[str, Tensor]:
+        """A child's modulation; empty for a layer of its own kernel."""
+        if name not in self.parents:
+            return {}
+        return _below(self.state, _key(name, STATIC))
+
+    def is_open(self, name: str, layer: nn.Module) -> bool:
+        """Whether a child's gate is exactly 1 for every input."""
+        settings = getattr(layer, 'kernel_dna', None)
+        gate = _below(self.state, _key(name, ROUTING))
+        return getattr(settings, 'gate', 'identity') == 'identity' and not any(
+            gate[key].any()
+            for key in ('excite', 'bias', 'excite_bias')
+            if key in gate
+        )
+
+    def adapter(
+        self, name: str, child: KernelDNALayer, parent: str
+    ) -> dict[str, Tensor]:
+        """That of a layer which is a child of this parent in the model."""
+        kernel = self.kernel(name)
+        assert kernel is not None
+        entries = _at_start(child, kernel)
+        if name in self.parents:
+            gate = _below(self.state, _key(name, ROUTING))
+            entries = {k: v for k, v in entries.items() if ROUTING not in k}
+            entries |= {ROUTING + key: value for key, value in gate.items()}
+        own, its = self.static(name), self.static(parent)
+        if self.parents.get(name, name) == self.parents.get(parent, parent):
+            # Both are one kernel times a modulation, so each the other's.
+            for key in own | its:
+                own_factor, its_factor = (
+                    1 + static.get(key, kernel.new_zeros(1)).float()
+                    for static in (own, its)
+                )
+                ratio = own_factor / its_factor - 1
+                ratio = torch.where(ratio.isfinite(), ratio, 0)
+                entries[STATIC + key] = ratio.to(kernel)
+        return entries
+
+
+def _at_start(child: KernelDNALayer, kernel: Tensor) -> dict[str, Tensor]:
+    """A child's adapter at its start, to be loaded beside this kernel.
+
+    What starts at random stays as it is, the same in all processes of a job.
+    """
+    own = child.adapter
+    assert own is not None
+    if own.static.filter.is_meta:
+        own = copy.deepcopy(own).to_empty(device=kernel.device)
+        own.reset_parameters()
+    at_zero = [STATIC]
+    if own.routing.identity_gate:
+        at_zero += [f'{ROUTING}excite', f'{ROUTING}bias']
+    entries = {}
+    for key, value in own.state_dict(prefix='adapter.').items():
+        entry = value.clone()
+        if key.startswith(tuple(at_zero)):
+            entry.zero_()
+        entries[key] = entry.to(kernel) if entry.is_floating_point() else entry
+    return entries
+
+
+def _key(name: str, rest: str) -> str:
+    """A key of a state dict; the module itself has no name."""
+    return f'{name}.{rest}' if name else rest
+
+
+def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        key.removeprefix(prefix): state[key]
+        for key in state
+        if key.startswith(prefix)
+    }
+
+
+def _derive(
+    kernel: Tensor | None, static: Mapping[str, Tensor]
+) -> Tensor | None:
+    """A child's kernel, of its parent's and the entries of its static half."""
+    if kernel is None or not static:
+        return kernel
+    return StaticModulation.derive(kernel, **static)
+
+
+def distance(kernel: Tensor, other: Tensor | None) -> float:
+    """How far another kernel is off one, relative; 1 without another."""
+    if other is None or kernel.is_meta or other.is_meta:
         return 1.0
     kernel = kernel.detach().float()
     norm = kernel.norm().clamp_min(1e-30)
-    return float((kernel - shared.detach().to(kernel)).norm() / norm)
+    return float((kernel - other.detach().to(kernel)).norm() / norm)
 
 
-def log_loss(lost: dict[str, float]) -> None:
-    """Say what the children lose of kernels of their own."""
-    errors = [error for error in lost.values() if error > 1e-6]
-    if not errors:
-        return
-    mean = sum(errors) / len(errors)
-    print_log(
-        f'KernelDNA: {len(lost)} children start with the kernel of their '
-        f'parent. Of their own kernels, {mean:.2f} is lost on average '
-        f'({min(errors):.2f} to {max(errors):.2f}, relative), and the network '
-        'behind has to learn again: train it.',
-        'current',
-        logging.WARNING,
-    )
+def log_loss(lost: Mapping[str, float]) -> None:
+    """Say how far children start from kernels of their own."""
+    # Rounding aside; a NaN counts.
+    errors = [error for error in lost.values() if not error < 1e-6]
+    if errors:
+        print_log(
+            f'KernelDNA: {len(errors)} children start with the kernel of '
+            f'their parent, which is off their own by {min(errors):.2f} to '
+            f'{max(errors):.2f} (relative): what the network behind has '
+            'learned fits no longer, train it.',
+            'current',
+            logging.WARNING,
+        )
 
 
-def _say_who_follows(
-    state: State,
-    name: str,
-    parent: KernelDNALayer,
-    prefix: str,
-    module: nn.Module,
-) -> None:
+def _say_who_follows(state: State, prefix: str, module: nn.Module) -> None:
     """A parent's kernel alone changes its children, too: say so."""
-    names: dict[Any, list[str]] = {}
-    for alias, layer in _members(module):
-        names.setdefault(layer, []).append(alias)
-    left = [
-        child
-        for child in parent.family.children
-        if not any(
-            key.startswith(f'{alias}.')
-            for alias in names.get(child, ())
-            for key in state
+    names: dict[KernelDNALayer, list[str]] = {}
+    for name, layer in _members(module).items():
+        names.setdefault(layer, []).append(name)
+    loaded = {
+        name.removesuffix('.')
+        for key in state
+        if (name := key.partition('adapter.')[0]) != key
+    }
+    for layer, aliases in names.items():
+        kernel = next(
+            (k for a in aliases if (k := _key(a, 'weight')) in state), None
         )
-    ]
-    if left:
-        _warn(
-            f'{prefix}{name}.weight loads, and so changes the kernel of '
-            f'{len(left)} children that this checkpoint has nothing of',
-            [names[c][0] for c in left if c in names],
-        )
+        if kernel is None or layer.adapter is not None:
+            continue
+        left = [
+            child
+            for child in layer.family.children
+            if loaded.isdisjoint(names.get(child, ()))
+        ]
+        if left:
+            _warn(
+                f'{prefix}{kernel} is loaded, and with it changes the kernel '
+                f'of {len(left)} children that this checkpoint has nothing of',
+                [names[child][0] for child in left if child in names],
+            )
 
 
 def _warn(what: str, names: list[str]) -> None:
     which = ': ' + ', '.join(names[:3]) if names else ''
     more = f' and {len(names) - 3} more' if len(names) > 3 else ''
     print_log(f'KernelDNA: {what}{which}{more}', 'current', logging.WARNING)
-
-
-def _unshare(
-    module: nn.Module,
-    state: State,
-    ours: dict[str, str],
-    theirs: dict[str, str] | None,
-) -> None:
-    """Give children of a checkpoint that are other ones here their kernels.
-
-    Where the checkpoint does not say its families, they are those of the
-    model only if no child stands in another role.
-    """
-    found = [k.removesuffix(CHILD) for k in state if k.endswith(CHILD)]
-    layers = dict(module.named_modules(remove_duplicate=False))
-    other = [
-        name
-        for name in found
-        if name in layers
-        and (name not in ours or theirs and theirs.get(name) != ours[name])
-    ]
-    plain = [name for name in ours if f'{name}.weight' in state]
-    if theirs is None and found and (other or plain):
-        raise BadInput(
-            _side_by_side([*other, *plain], dict.fromkeys(found, ''), ours)
-        )
-    refused, kernels = [], {}
-    for name in other:
-        assert theirs is not None
-        parent = f'{theirs.get(name)}.weight'
-        kept = name in ours or _is_open(layers[name], state, name)
-        if kept and parent in state:
-            spatial = state.get(f'{name}.adapter.static.spatial')
-            kernels[name] = modulate(
-                state[parent], state[f'{name}{CHILD}'], spatial
-            )
-        else:
-            refused.append(name)
-    if refused:
-        raise BadInput(_side_by_side(refused, theirs or {}, ours))
-    for name, kernel in kernels.items():
-        gone = '.adapter.static.' if name in ours else '.adapter.'
-        for key in [key for key in state if key.startswith(name + gone)]:
-            del state[key]
-        state[f'{name}.weight'] = kernel
-
-
-def _is_open(layer: nn.Module, state: State, name: str) -> bool:
-    """Whether a gate of the checkpoint is exactly 1 for every input."""
-    settings = getattr(layer, 'kernel_dna', None)
-    routing = f'{name}.adapter.routing.'
-    return getattr(settings, 'gate', None) == 'identity' and not any(
-        state[routing + key].any()
-        for key in ('excite', 'bias', 'excite_bias')
-        if routing + key in state
-    )
 
 
 def _side_by_side(

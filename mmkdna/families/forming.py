@@ -67,7 +67,10 @@ def _form(model: nn.Module, last: bool) -> list[Family]:
     families = group_families(_sites(model), last)
     if families:
         # Some networks freeze their stages in train().
+        modes = [(module, module.training) for module in model.modules()]
         model.train(model.training)
+        for module, mode in modes:
+            module.training = mode
         families = group_families(_sites(model), last)
     for family in families:
         _link(family)
@@ -87,14 +90,7 @@ def _link(family: Family) -> None:
     adapters = []
     for name, layer in family.children:
         site = Site(name, layer, layer.kernel_dna, (), '', '')
-        settings, kernel = site.settings, layer.weight
-        adapter = Adapter(
-            site.in_channels,
-            site.shape,
-            settings.reduction,
-            settings.norm,
-            settings.gate,
-        )
+        kernel, adapter = layer.weight, Adapter(*site.adapter_arguments)
         adapter.to(kernel).train(layer.training)
         adapter.requires_grad_(kernel.requires_grad)
         adapters.append(adapter)
@@ -109,6 +105,9 @@ def _link(family: Family) -> None:
             )
     children = [layer for _, layer in family.children]
     become_family(family.parent.module, children, adapters)
+    for _, layer in family.members:
+        # torch.fx calls it as a whole, as it does the plain layer.
+        layer.__module__ = 'torch.nn'
 
 
 def _initialise_as_plain(model: nn.Module) -> None:

@@ -137,9 +137,10 @@ def _by_name(found: Sequence[Site], last: bool) -> Iterator[list[Site]]:
             if last:
                 _explain(names, group)
             continue
+        listed = {name: _resolve(prefix, name, group)[0] for name in names}
         for family in families:
-            members = [_resolve(prefix, name, group)[0] for name in family]
-            _check(members)
+            members = [listed[name] for name in family]
+            _check(members, list(listed.values()))
             yield members
 
 
@@ -190,13 +191,13 @@ def _explain(names: Sequence[str], group: Sequence[Site]) -> None:
             )
 
 
-def _check(members: Sequence[Site]) -> None:
-    """Raise where listed layers cannot be a family."""
+def _check(members: Sequence[Site], listed: Sequence[Site]) -> None:
+    """Raise where some of the listed layers cannot be a family."""
     first = members[0]
     for site in members:
         if site.obstacle:
             raise BadInput(f'families: {site.name}: {site.obstacle}')
-        if members.count(site) > 1:
+        if listed.count(site) > 1:
             raise BadInput(
                 f'families: {site.name} is listed twice, expected each layer '
                 'at most once'

@@ -11,6 +11,7 @@ from torch import nn
 
 from ..errors import BadInput
 from ..layers import Settings
+from ..layers.member import MEMBERS
 
 SETTINGS = [*(field.name for field in fields(Settings)), 'align']
 _CONV2D = inspect.signature(nn.Conv2d).parameters
@@ -40,7 +41,9 @@ class KernelDNA:
         mine = {k: v for k, v in kwargs.items() if k not in _CONV2D}
         rest = {k: v for k, v in kwargs.items() if k in _CONV2D}
         settings = Settings.of(mine)
-        layer = build_conv_layer(plain, *args, **rest)
+        layer = build_conv_layer(
+            {'type': 'Conv2d', **(plain or {}), **rest}, *args
+        )
         layer.kernel_dna = settings
         return layer
 
@@ -74,7 +77,8 @@ def mark(model: nn.Module, linear: bool = False, **settings: Any) -> None:
     value = Settings.of(settings)
     for layer in model.modules():
         # A subclass may do something else with its weight.
-        if type(layer) is nn.Conv2d or (linear and type(layer) is nn.Linear):
+        plain = getattr(MEMBERS.get(type(layer)), 'plain_class', None)
+        if plain is nn.Conv2d or (linear and plain is nn.Linear):
             layer.__dict__.setdefault('kernel_dna', value)
 
 

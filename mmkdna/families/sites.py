@@ -1,5 +1,10 @@
 """The marked layers of a module tree, and where they are."""
 
+import dis
+import functools
+import inspect
+import itertools
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +17,6 @@ from ..layers.adapter import adapter_size
 from ..layers.member import MEMBERS
 
 Around = tuple[tuple[str, nn.Module], ...]
-_TORCHVISION = 'torchvision.models.swin_transformer'
 
 
 @dataclass(frozen=True)
@@ -67,18 +71,28 @@ class Site:
     def kind(self) -> tuple:
         """Equal for layers that may share a kernel."""
         layer = self.layer
-        plain = getattr(type(layer), 'plain_class', type(layer))
+        kind: Any = MEMBERS.get(type(layer), type(layer))
+        plain = getattr(kind, 'plain_class', kind)
         trained = (
             layer.is_trained if self.is_member else layer.weight.requires_grad
         )
         return self.settings, plain, self.shape, self.groups, trained
 
     @property
-    def adapter_size(self) -> int:
-        settings = self.settings
-        return adapter_size(
-            self.in_channels, self.shape, settings.reduction, settings.norm
+    def adapter_arguments(self) -> tuple:
+        """Of the :class:`Adapter` that it has as a child."""
+        chosen = self.settings
+        return (
+            self.in_channels,
+            self.shape,
+            chosen.reduction,
+            chosen.norm,
+            chosen.gate,
         )
+
+    @property
+    def adapter_size(self) -> int:
+        return adapter_size(*self.adapter_arguments)
 
     def obstacles(self) -> list[str]:
         """Why the rule leaves it out; empty if it is eligible."""
@@ -143,11 +157,10 @@ def is_stage(module: nn.Module) -> bool:
     return isinstance(module, (nn.Sequential, nn.ModuleList))
 
 
-def _obstacle(
-    layer: nn.Module, around: Around, users: dict[int, int]
-) -> str:
+def _obstacle(layer: nn.Module, around: Around, users: dict[int, int]) -> str:
     if type(layer) not in MEMBERS:
-        kinds = ' or '.join(f'nn.{kind.__name__}' for kind in MEMBERS)
+        plain = dict.fromkeys(kind.plain_class for kind in MEMBERS.values())
+        kinds = ' or '.join(f'nn.{kind.__name__}' for kind in plain)
         return f'a {type(layer).__name__}, only {kinds} itself can share'
     weight = layer._parameters.get('weight')
     if weight is None:
@@ -157,22 +170,41 @@ def _obstacle(
     if users[id(weight)] > 1:
         return 'its weight is shared already'
     for _, module in around:
-        if reason := _reads_weights(module):
+        if reason := _fuses_weights(module):
             return reason
+    for _, owner in around[:1]:
+        for name in _weights_read(type(owner)):
+            if getattr(owner, name, None) is layer:
+                return f'{type(owner).__name__} reads its weight'
     return ''
 
 
-def _reads_weights(module: nn.Module) -> str:
+@functools.cache
+def _weights_read(cls: type[nn.Module]) -> set[str]:
+    """Names of submodules whose ``weight`` a class's methods read.
+
+    Such a method computes with the weight, past the layer's forward. One
+    that initialises or loads may.
+    """
+    read = set()
+    for base in cls.__mro__:
+        for method, function in vars(base).items():
+            if not re.search('init|reset|load', method):
+                code = getattr(inspect.unwrap(function), '__code__', None)
+                steps = dis.get_instructions(code) if code else ()
+                for step, after in itertools.pairwise(steps):
+                    if (step.opname, after.argval) == ('LOAD_ATTR', 'weight'):
+                        read.add(step.argval)
+    return read
+
+
+def _fuses_weights(module: nn.Module) -> str:
     """Why no layer in a module can be a member; '' if one can."""
     cls = type(module)
     if callable(getattr(module, 'switch_to_deploy', None)):
         return f'{cls.__name__}.switch_to_deploy fuses its weight'
     if getattr(module, 'efficient_conv_bn_eval_forward', None) is not None:
         return f'efficient_conv_bn_eval of {cls.__name__} fuses its weight'
-    if isinstance(module, (nn.TransformerEncoderLayer, nn.MultiheadAttention)):
-        return f'nn.{cls.__name__} reads its weight'
-    if cls.__module__ == _TORCHVISION and 'Attention' in cls.__name__:
-        return f'{cls.__name__} of torchvision reads its weight'
     return ''
 
 

@@ -4,6 +4,7 @@ Source: KernelDNA, arXiv 2503.23379, method section: static modulation of the
 kernel and input-dependent channel routing, decoupled.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -41,6 +42,8 @@ class StaticModulation(nn.Module):
     Args:
         kernel_shape: ``(C_out, C_in / groups, kh, kw)`` or ``(C_out, C_in)``.
     """
+
+    spatial: nn.Parameter | None
 
     def __init__(self, kernel_shape: Sequence[int]):
         super().__init__()
@@ -147,19 +150,8 @@ class DynamicRouting(nn.Module):
 
 
 def _as_linear(tensor: Tensor, fan_in: int) -> None:
-    bound = fan_in**-0.5
+    bound = max(fan_in, 1) ** -0.5
     nn.init.uniform_(tensor, -bound, bound)
-
-
-def adapter_size(
-    in_channels: int, kernel_shape: Sequence[int], reduction: int, norm: Any
-) -> int:
-    """How many parameters an :class:`Adapter` has."""
-    out_channels, _, *size = kernel_shape
-    taps, squeezed = math.prod(size), in_channels // reduction
-    static = out_channels + (taps if taps > 1 else 0)
-    linears = 2 * squeezed * in_channels + in_channels
-    return static + linears + (0 if norm is None else 2 * squeezed)
 
 
 class Adapter(nn.Module):
@@ -187,3 +179,10 @@ class Adapter(nn.Module):
         """Both at their start."""
         self.static.reset_parameters()
         self.routing.reset_parameters()
+
+
+@functools.cache
+def adapter_size(*args: Any) -> int:
+    """How many parameters an :class:`Adapter` of these arguments has."""
+    with torch.device('meta'):
+        return sum(p.numel() for p in Adapter(*args).parameters())

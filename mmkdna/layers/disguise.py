@@ -5,7 +5,6 @@ OpenMMLab's ``init_weights`` and its optimizer constructors ask
 member must not be to code that owns kernels, it has to be to these.
 """
 
-import copyreg
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ def as_plain(model: nn.Module) -> Iterator[None]:
     A child has a ``weight`` to initialise, which is thrown away; loading and
     saving do not see it. Inside another of these it changes nothing.
     """
+    members: list[Any]
     members = [m for m in model.modules() if type(m) in _DISGUISES]
     for member in members:
         if member.adapter is not None:
@@ -33,21 +33,32 @@ def as_plain(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for member in members:
-            member.__class__ = member.member_class  # type: ignore
+            member.__class__ = member.member_class
             member.__dict__.pop('weight', None)
 
 
 def _disguise(cls: type[KernelDNALayer]) -> type[nn.Module]:
+    def apply(self: nn.Module, function: Callable) -> nn.Module:
+        """As of the plain layer: no adapter below it to initialise."""
+        function(self)
+        return self
+
     def reduce(self: nn.Module, protocol: Any) -> tuple:
         """A copy is a member again."""
         state = {k: v for k, v in self.__dict__.items() if k != 'weight'}
-        return copyreg.__newobj__, (cls,), state  # type: ignore
+        return object.__new__, (cls,), state
 
-    # With the plain class for its base, and the name that a config may use.
+    # The plain class is the base whose methods count, under the name that a
+    # config may use.
     return type(
         cls.__name__,
-        (cls.plain_class,),
-        {'member_class': cls, '__reduce_ex__': reduce},
+        (cls.plain_class, KernelDNALayer),
+        {
+            'plain_class': cls.plain_class,
+            'member_class': cls,
+            'apply': apply,
+            '__reduce_ex__': reduce,
+        },
     )
 
 

@@ -132,7 +132,6 @@ class _Lean(torch.autograd.Function):
         )
 
 
-
 def lean(
     operation: Convolution | Linear,
     static: StaticModulation,

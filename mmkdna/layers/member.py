@@ -6,9 +6,10 @@ Source: KernelDNA, arXiv 2503.23379, method section.
 import logging
 import math
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
+import mmcv.cnn
 import torch
 import torch.nn.functional as F
 from mmengine.logging import print_log
@@ -49,7 +50,7 @@ class Kin:
         return [reference() for reference in self._members]
 
     def __setstate__(self, members: list) -> None:
-        gone = weakref.ref(nn.Module())
+        gone: Any = weakref.ref(nn.Module())
         self._members = [
             gone if member is None else weakref.ref(member)
             for member in members
@@ -147,17 +148,16 @@ class KernelDNALayer(nn.Module):
     def _settle(self) -> None:
         """A kernel is frozen with any child: what that computes stays."""
         parent = self.family.parent
-        if parent is None or not self.training:
-            return
-        kernel = parent._parameters.get('weight')
         if (
             torch.compiler.is_compiling()
-            or kernel is None
-            or not kernel.requires_grad
+            or parent is None
+            or not self.training
+            or not parent.is_trained
             or all(child.is_trained for child in self.family.children)
         ):
             return
-        kernel.requires_grad_(False)
+        for parameter in parent._trained():
+            parameter.requires_grad_(False)
         print_log(
             'KernelDNA: a child was frozen after its family had formed, so '
             f'the kernel {self.kernel_shape} that it shares is frozen, too. '
@@ -170,10 +170,19 @@ class KernelDNALayer(nn.Module):
     @property
     def is_trained(self) -> bool:
         """Whether the kernel, or a child's modulation of it, is trained."""
+        return any(True for _ in self._trained())
+
+    def _trained(self) -> Iterator[nn.Parameter]:
         layer = self if self.adapter is None else self.adapter.static
-        # Past nn.Module's __getattr__, which torch.fx replaces.
-        own = [p for n, p in layer._parameters.items() if n != 'bias']
-        return any(p is not None and p.requires_grad for p in own)
+        own: Any = layer._parameters.items()
+        if layer._modules:
+            # It is parametrised. (Walking costs more than looking.)
+            own = layer.named_parameters()
+        for name, parameter in own:
+            # Under whatever names pruning and norms have.
+            trained = parameter is not None and parameter.requires_grad
+            if trained and 'bias' not in name:
+                yield parameter
 
     def reset_parameters(self) -> None:
         """As the plain layer; the adapter at its start."""
@@ -213,7 +222,7 @@ class KernelDNAConv2d(KernelDNALayer):
     plain_class = nn.Conv2d
     # mmcv's ConvModule reads it.
     transposed = False
-    _conv_forward = nn.Conv2d._conv_forward
+    _conv_forward: Any = nn.Conv2d._conv_forward
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve ``(N, C_in, H, W)`` or ``(C_in, H, W)``."""
@@ -262,7 +271,11 @@ class KernelDNALinear(KernelDNALayer):
 
 
 MEMBERS: dict[type[nn.Module], type[KernelDNALayer]] = {
-    cls.plain_class: cls for cls in (KernelDNAConv2d, KernelDNALinear)
+    nn.Conv2d: KernelDNAConv2d,
+    nn.Linear: KernelDNALinear,
+    # The same, but for empty inputs under torch 1.4; mmcv's FFN has them.
+    mmcv.cnn.Conv2d: KernelDNAConv2d,
+    mmcv.cnn.Linear: KernelDNALinear,
 }
 """What a plain layer becomes, by its class."""
 
@@ -297,7 +310,7 @@ def become_plain(member: KernelDNALayer, kernel: Tensor | None) -> None:
         kernel: A child's new weight; None for a parent, which keeps its own.
     """
     trained = member.is_trained
-    for name in ("adapter", "family", "kernel_shape", "kernel_dna"):
+    for name in ('adapter', 'family', 'kernel_shape', 'kernel_dna'):
         delattr(member, name)
     member.__class__ = member.plain_class  # type: ignore[assignment]
     if kernel is not None:

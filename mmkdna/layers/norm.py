@@ -20,9 +20,11 @@ class _BatchNorm(nn.BatchNorm1d):
             )
         if self.training and _in_backward():
             # Activation checkpointing computes the forward again; the
-            # statistics have counted this batch already.
+            # statistics have counted this batch already. With copies of
+            # them, as it compares how many tensors are saved.
+            mean, var, _ = (buffer.clone() for buffer in self.buffers())
             return nn.functional.batch_norm(
-                input, None, None, self.weight, self.bias, True, 0.0, self.eps
+                input, mean, var, self.weight, self.bias, True, 0.0, self.eps
             )
         return super().forward(input)
 

@@ -1,6 +1,5 @@
 """What a ``conv_cfg=dict(type='KernelDNA', ...)`` says, as data."""
 
-import difflib
 import functools
 import logging
 from collections.abc import Mapping
@@ -9,9 +8,10 @@ from typing import Any
 
 from mmengine.logging import print_log
 
-from ..errors import BadInput
+from ..errors import are_ints, check, check_known, is_int, one_of
 from .norm import NORMS
 
+WHAT = 'conv_cfg of KernelDNA: '
 PARENTS = ('last', 'first')
 GATES = ('identity', 'sigmoid')
 DELETED = ('align', 'cache_kernels')
@@ -59,63 +59,36 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ('family_size', 'kernel_sizes', 'families'):
             object.__setattr__(self, name, _as_tuples(getattr(self, name)))
-        for name, choices in (
-            ('parent', PARENTS),
-            ('norm', NORMS),
-            ('gate', GATES),
-        ):
-            expected = 'one of ' + ', '.join(map(repr, choices))
-            self._check(name, getattr(self, name) in choices, expected)
-        for name in ('min_channels', 'reduction'):
-            self._check(
-                name, is_int(getattr(self, name), 1), 'an int of at least 1'
-            )
-        self._check(
-            'kernel_sizes',
-            self.kernel_sizes is None or _are_ints(self.kernel_sizes, 1),
-            'None or a list of ints of at least 1, such as [3]',
-        )
-        self._check(
-            'family_size',
-            self.family_size is None
-            or is_int(self.family_size, 2)
-            or _are_ints(self.family_size, 2),
-            'an int of at least 2, a list of them, or None for one family '
-            'a stage',
-        )
-        if self.families is not None:
-            self._check_families(self.families)
-
-    def _check(self, name: str, holds: bool, expected: str) -> None:
-        if not holds:
-            raise _bad(name, getattr(self, name), expected)
-
-    def _check_families(self, families: Any) -> None:
-        self._check(
-            'families',
-            isinstance(families, tuple)
-            and bool(families)
-            and all(
-                isinstance(family, tuple)
-                and all(isinstance(name, str) for name in family)
-                for family in families
+        size, sizes = self.family_size, self.kernel_sizes
+        for name, holds, expected in (
+            (
+                'family_size',
+                size is None or is_int(size, 2) or are_ints(size, 2),
+                'an int of at least 2, a list of them, or None for one '
+                'family a stage',
             ),
-            'a list of lists of layer names, such as '
-            "[['layer4.1.conv2', 'layer4.2.conv2']]",
-        )
-        names = [name for family in families for name in family]
-        for family in families:
-            if len(family) < 2:
-                raise _bad(
-                    'families', family, 'at least two names in each family'
-                )
-        for name in names:
-            if names.count(name) > 1:
-                raise _bad(
-                    'families',
-                    name,
-                    'each layer at most once; it is listed twice',
-                )
+            ('parent', self.parent in PARENTS, one_of(PARENTS)),
+            (
+                'min_channels',
+                is_int(self.min_channels, 1),
+                'an int of at least 1',
+            ),
+            (
+                'kernel_sizes',
+                sizes is None or are_ints(sizes, 1),
+                'None or a list of ints of at least 1, such as [3]',
+            ),
+            ('reduction', is_int(self.reduction, 1), 'an int of at least 1'),
+            ('norm', self.norm in NORMS, one_of(NORMS)),
+            ('gate', self.gate in GATES, one_of(GATES)),
+            (
+                'families',
+                self.families is None or _are_names(self.families),
+                'a list of lists of two or more layer names, each name '
+                "once, such as [['layer4.1.conv2', 'layer4.2.conv2']]",
+            ),
+        ):
+            check(WHAT + name, getattr(self, name), holds, expected)
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> 'Settings':
@@ -125,17 +98,11 @@ class Settings:
             BadInput: If an argument is unknown or out of its range.
         """
         known = [field.name for field in fields(cls)]
-        for name in arguments:
+        for name, value in arguments.items():
             if name in DELETED:
                 _say_deleted(name)
-            elif name not in known:
-                near = difflib.get_close_matches(str(name), known, 1)
-                hint = f'; did you mean {near[0]}?' if near else ''
-                raise _bad(
-                    name,
-                    arguments[name],
-                    'no such argument; there are ' + ', '.join(known) + hint,
-                )
+            else:
+                check_known(WHAT, value, name, known)
         return cls(**{k: v for k, v in arguments.items() if k in known})
 
     def __str__(self) -> str:
@@ -151,33 +118,10 @@ class Settings:
 @functools.cache
 def _say_deleted(name: str) -> None:
     print_log(
-        f'conv_cfg of KernelDNA: {name} is ignored. Earlier versions had it; '
-        'delete it from the config.',
+        f'{WHAT}{name} is ignored. Earlier versions had it; delete it from '
+        'the config.',
         'current',
         logging.WARNING,
-    )
-
-
-def _bad(name: str, value: object, expected: str) -> BadInput:
-    return BadInput(
-        f'conv_cfg of KernelDNA: {name}={value!r}: expected {expected}'
-    )
-
-
-def is_int(value: object, least: int) -> bool:
-    """Whether a value is an int, no bool, of at least this much."""
-    return (
-        isinstance(value, int)
-        and not isinstance(value, bool)
-        and value >= least
-    )
-
-
-def _are_ints(values: object, least: int) -> bool:
-    return (
-        isinstance(values, tuple)
-        and bool(values)
-        and all(is_int(value, least) for value in values)
     )
 
 
@@ -185,3 +129,14 @@ def _as_tuples(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return tuple(_as_tuples(item) for item in value)
     return value
+
+
+def _are_names(families: Any) -> bool:
+    if not isinstance(families, tuple) or not families:
+        return False
+    if not all(isinstance(f, tuple) and len(f) > 1 for f in families):
+        return False
+    names = [name for family in families for name in family]
+    return all(isinstance(n, str) for n in names) and len(names) == len(
+        set(names)
+    )

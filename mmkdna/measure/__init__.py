@@ -1,7 +1,9 @@
-"""What a config costs beside its plain twin: parameters, operations, time."""
+"""What a config costs beside its plain twin: size, time, memory."""
 
 from .batch import synthetic_batch
 from .complexity import input_size, multiply_adds
+from .rows import saved_rows, timed_rows
+from .saved import equalise, saved_bytes
 from .subjects import (
     MODES,
     Conditions,
@@ -16,7 +18,6 @@ from .timing import (
     Trainee,
     interleave,
     is_out_of_memory,
-    saved_bytes,
     wait,
 )
 from .twin import build_model, library, plain_twin, switched
@@ -32,6 +33,7 @@ __all__ = [
     'backbone_subject',
     'build_model',
     'config_subject',
+    'equalise',
     'input_size',
     'interleave',
     'is_out_of_memory',
@@ -41,8 +43,10 @@ __all__ = [
     'parse_conv_type',
     'plain_twin',
     'saved_bytes',
+    'saved_rows',
     'switch_convs',
     'switched',
     'synthetic_batch',
+    'timed_rows',
     'wait',
 ]

@@ -1,4 +1,4 @@
-"""Honest times: several things in turns, and what they leave in memory."""
+"""Honest times: several things in turns."""
 
 import statistics
 import time
@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper, build_optim_wrapper
-from torch import Tensor, nn
+from torch import nn
 
 from .twin import build_model
 
@@ -91,36 +91,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(
         error, (MemoryError, torch.cuda.OutOfMemoryError)
     ) or 'DefaultCPUAllocator' in str(error)
-
-
-def saved_bytes(model: nn.Module, forward: Callable[[], object]) -> int:
-    """Memory that a forward holds for the backward, in bytes.
-
-    Each storage counts once; those of parameters and buffers do not.
-
-    Args:
-        model: Whose parameters and buffers are left out.
-        forward: Computes with gradients.
-    """
-    own = {
-        tensor.untyped_storage().data_ptr()
-        for tensor in (*model.parameters(), *model.buffers())
-    }
-    saved: dict[int, int] = {}
-    # A storage that is freed could give its address to the next.
-    alive = []
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            saved[storage.data_ptr()] = storage.nbytes()
-            alive.append(storage)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        result = forward()
-    del result
-    return sum(saved.values())
 
 
 class Trainee:

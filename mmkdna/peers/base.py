@@ -9,9 +9,9 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from .geometry import CONV2D, GEOMETRY, Geometry, plain_conv
 from ..layers.norm import NORMS, build_norm
 from ..layers.settings import is_int
+from .geometry import CONV2D, GEOMETRY, Geometry, plain_conv
 
 _IMAGE_CHANNELS = 4
 

@@ -26,8 +26,8 @@ def derive(entry: Entry, index: Index) -> str:
     """The path of a derived entry's file, made where it is missing.
 
     Its source is fetched, loaded into the KernelDNA model of its config as
-    :mod:`mmkdna.adoption` does (alignment, fit, residuals) and stored. The
-    name of the file says of which source and config it is.
+    :mod:`mmkdna.adoption` does and stored. The name of the file says of which
+    source and config it is.
 
     Raises:
         BadInput: If the source cannot be had, or does not fit the config.
@@ -87,8 +87,6 @@ def _upstream(url: str) -> str:
 
 
 def _make(entry: Entry, cfg: Config, source: str, path: str) -> None:
-    import mmkdna
-
     from ..adoption.offline import adopt_weights
     from ..measure import build_model
     from .publish import notes_of
@@ -99,7 +97,6 @@ def _make(entry: Entry, cfg: Config, source: str, path: str) -> None:
     logger.setLevel('ERROR')
     try:
         model = build_model(cfg)
-        mmkdna.keep_residuals(model)
         adopted = adopt_weights(model, read_weights(source))
     finally:
         logger.setLevel(level)

@@ -64,7 +64,7 @@ def published_weights(
         ema: The averaged ones of ``EMAHook``, not those that were trained.
 
     Raises:
-        BadInput: If there are none, or they are in mid-fade.
+        BadInput: If there are none.
     """
     weights = checkpoint.get('state_dict')
     if not isinstance(weights, Mapping):
@@ -83,13 +83,6 @@ def published_weights(
             key: averaged.get(f'module.{key}', value)
             for key, value in weights.items()
         }
-    fading = [key for key in weights if key.endswith('.residual')]
-    if fading:
-        raise BadInput(
-            f'{path} is in mid-fade: {fading[0]} and {len(fading) - 1} other '
-            'residuals are left. Train it to the end of KernelFadeHook, or '
-            'drop them: python tools/convert_checkpoint.py --drop-residual'
-        )
     return dict(weights)
 
 
@@ -144,8 +137,7 @@ def prepare(
         half: In float16.
 
     Raises:
-        BadInput: If it does not hold the whole model of the config, or is
-            in mid-fade.
+        BadInput: If it does not hold the whole model of the config.
     """
     from ..measure import build_model
     from ..measure.runs import read_log

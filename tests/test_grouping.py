@@ -1,0 +1,327 @@
+"""Which layers form families, by the rule and by name."""
+
+import pytest
+import torch
+from mmcv.cnn import ConvModule, build_conv_layer
+from mmengine.registry import MODELS
+from torch import nn
+
+import mmkdna
+from mmkdna.errors import BadInput
+from mmkdna.families import group_families, sites
+
+
+def conv(channels=16, out_channels=None, size=3, layer=None, **settings):
+    cfg = dict(type='KernelDNA', **{'min_channels': 1, **settings})
+    out_channels = out_channels or channels
+    return build_conv_layer(cfg, channels, out_channels, size, **(layer or {}))
+
+
+def formed(*layers):
+    return list(map(str, mmkdna.form_families(nn.Sequential(*layers))))
+
+
+@pytest.mark.parametrize(
+    ('depth', 'conv_cfg', 'expected'),
+    [
+        (4, {}, ['0.0 <- 0.1', '0.2 <- 0.3']),
+        (5, {}, ['0.1 <- 0.2', '0.3 <- 0.4']),
+        (4, dict(parent='first'), ['0.1 <- 0.0', '0.3 <- 0.2']),
+        (5, dict(family_size=3), ['0.2, 0.3 <- 0.4']),
+        (7, dict(family_size=3), ['0.1, 0.2 <- 0.3', '0.4, 0.5 <- 0.6']),
+        (5, dict(family_size=None), ['0.0, 0.1, 0.2, 0.3 <- 0.4']),
+        (5, dict(family_size=[3, 2]), ['0.0, 0.1 <- 0.2', '0.3 <- 0.4']),
+        (6, dict(family_size=[3, 2]), ['0.1, 0.2 <- 0.3', '0.4 <- 0.5']),
+        (2, dict(family_size=3), []),
+        (1, dict(family_size=None), []),
+    ],
+)
+def test_families_are_cut_from_the_end(
+    build, names, depth, conv_cfg, expected
+):
+    assert names(build(depth, **conv_cfg)) == expected
+
+
+def test_a_stage_is_the_innermost_container_that_holds_two(build, names):
+    assert names(build(2, 3)) == ['0.0 <- 0.1', '1.1 <- 1.2']
+    # One conv each: the list of the stages is what holds two of them.
+    assert names(build(1, 1)) == ['0.0 <- 1.0']
+
+
+def test_what_is_left_over_or_strided_is_exactly_the_plain_layer(build, names):
+    model = build(4, strided=True)
+    assert names(model) == ['0.2 <- 0.3']
+    rest = model.stages[0][:2]
+    assert [type(block.conv.conv) for block in rest] == [nn.Conv2d] * 2
+
+
+def test_layers_that_differ_in_shape_settings_or_groups_do_not_mix():
+    assert formed(
+        conv(),
+        conv(reduction=2),
+        conv(8),
+        conv(16, size=5),
+        conv(32, 16, layer=dict(groups=2)),
+        conv(16),
+    ) == ['0 <- 5']
+
+
+def test_channels_below_min_channels_stay_out():
+    assert formed(conv(min_channels=17), conv(min_channels=17)) == []
+    depthwise = [
+        conv(64, layer=dict(groups=64), min_channels=2) for _ in range(2)
+    ]
+    assert formed(*depthwise) == []
+
+
+def test_kernel_sizes_choose_what_is_shared():
+    def layers(**settings):
+        return [conv(32, size=k, **settings) for k in (1, 1, 3, 3, 5, 5)]
+
+    assert formed(*layers()) == ['2 <- 3', '4 <- 5']
+    assert formed(*layers(kernel_sizes=[5])) == ['4 <- 5']
+    # A 1x1 kernel outweighs its adapter at a larger reduction only.
+    assert formed(*layers(kernel_sizes=[1], reduction=8)) == ['0 <- 1']
+
+
+def test_frozen_and_trained_layers_do_not_mix():
+    model = nn.Sequential(*(conv() for _ in range(5)))
+    model[:3].requires_grad_(False)
+    families = list(map(str, mmkdna.form_families(model)))
+    assert families == ['1 <- 2', '3 <- 4']
+    trained = [p.requires_grad for p in model[1].adapter.parameters()]
+    assert trained == [False] * len(trained)
+
+
+def test_one_layer_under_two_places_is_one_layer():
+    layer = conv()
+    assert formed(layer, layer) == []
+    assert formed(layer, conv(), layer) == ['0 <- 1']
+
+
+def test_grouping_touches_nothing():
+    model = nn.Sequential(*(conv() for _ in range(4)))
+    before = [(n, id(p)) for n, p in model.named_parameters()]
+    assert len(group_families(sites(model))) == 2
+    assert [(n, id(p)) for n, p in model.named_parameters()] == before
+    assert {type(layer) for layer in model} == {nn.Conv2d}
+
+
+@pytest.mark.parametrize(
+    ('settings', 'layer'),
+    [
+        (dict(), dict(groups=64)),
+        (dict(kernel_sizes=[1], reduction=2), dict()),
+    ],
+    ids=['depthwise', 'pointwise'],
+)
+def test_adapters_that_outweigh_their_kernels_form_by_name_alone(
+    log, settings, layer
+):
+    size = 1 if 'kernel_sizes' in settings else 3
+
+    def layers(**more):
+        return [
+            conv(64, size=size, layer=layer, **settings, **more) for _ in '12'
+        ]
+
+    assert formed(*layers()) == []
+    assert 'its adapter would have' in log.messages[-1]
+    log.clear()
+    assert formed(*layers(families=[['0', '1']])) == ['0 <- 1']
+    (warning,) = [r for r in log.records if r.levelname == 'WARNING']
+    assert '0 as a child has an adapter of' in warning.message
+    assert 'Leave it out' in warning.message
+
+
+def test_list_of_sizes_that_does_not_fit_is_refused(build):
+    with pytest.raises(BadInput, match=r'stages\.1: family_size=\[3, 2\]'):
+        build(5, 4, family_size=[3, 2])
+
+
+NAMES = [['stages.1.0.conv.conv', 'stages.0.0.conv.conv']]
+
+
+def test_listed_families_override_the_rule(build, names):
+    model = build(2, 2, families=NAMES, min_channels=999, strided=True)
+    assert names(model) == ['1.0 <- 0.0']
+
+
+def test_listed_parent_is_last_or_first_of_its_list(build, names):
+    assert names(build(2, 2, families=NAMES, parent='first')) == ['0.0 <- 1.0']
+
+
+def test_name_of_a_conv_module_stands_for_its_conv(build, names):
+    assert names(build(3, families=[['stages.0.0', 'stages.0.2.conv']])) == [
+        '0.0 <- 0.2'
+    ]
+
+
+@MODELS.register_module(force=True)
+class Pair(nn.Module):
+    """Two parts, each of which has stages."""
+
+    def __init__(self, one, other):
+        super().__init__()
+        self.one = MODELS.build(one)
+        self.other = MODELS.build(other)
+
+
+def stages(families, depths=(2,)):
+    conv_cfg = dict(type='KernelDNA', families=families)
+    return dict(type='Stages', depths=depths, conv_cfg=conv_cfg)
+
+
+def test_names_are_relative_to_the_module_that_got_the_conv_cfg():
+    part = stages([['stages.0.1.conv', 'stages.0.0.conv']])
+    model = MODELS.build(dict(type='Pair', one=part, other=part))
+    expected = [
+        f'{name}.stages.0.1.conv.conv <- {name}.stages.0.0.conv.conv'
+        for name in ('one', 'other')
+    ]
+    assert list(map(str, mmkdna.list_families(model))) == expected
+    assert list(map(str, mmkdna.form_families(model))) == expected
+
+
+def test_names_that_a_part_cannot_resolve_wait_for_the_module_around():
+    part = stages([['one.stages.0.1', 'other.stages.0.0']])
+    model = MODELS.build(dict(type='Pair', one=part, other=part))
+    assert list(map(str, mmkdna.list_families(model))) == [
+        'one.stages.0.1.conv.conv <- other.stages.0.0.conv.conv'
+    ]
+
+
+def test_a_neck_given_as_a_list_has_names_of_its_own():
+    from mmdet.registry import MODELS as MMDET
+
+    fpn = dict(
+        type='mmdet.FPN',
+        in_channels=[16, 16],
+        out_channels=16,
+        num_outs=2,
+        conv_cfg=dict(
+            type='KernelDNA',
+            families=[['fpn_convs.0.conv', 'fpn_convs.1.conv']],
+        ),
+    )
+    bfp = dict(type='mmdet.BFP', in_channels=16, num_levels=2, refine_level=0)
+    neck = MMDET.build([fpn, bfp])
+    assert list(map(str, mmkdna.list_families(neck))) == [
+        '0.fpn_convs.0.conv <- 0.fpn_convs.1.conv'
+    ]
+    x = [torch.randn(1, 16, size, size) for size in (8, 4)]
+    assert [y.shape for y in neck(x)] == [y.shape for y in x]
+
+
+@pytest.mark.parametrize(
+    ('families', 'message'),
+    [
+        ([['stages.0.7', 'stages.0.1']], r"0\.7' is unknown.*0\.2\.conv"),
+        ([['stages.0', 'stages.0.1']], "'stages.0' holds several layers"),
+        ([['stages.0.1', 'stages.0.1.conv.conv']], 'listed twice'),
+    ],
+)
+def test_a_wrong_name_is_refused(build, families, message):
+    with pytest.raises(BadInput, match=message):
+        build(3, families=families)
+
+
+def test_one_layer_in_two_families_is_refused(build):
+    pairs = [['stages.0.0', 'stages.0.1'], ['stages.0.2', 'stages.0.1.conv']]
+    with pytest.raises(BadInput, match='listed twice'):
+        build(3, families=pairs)
+
+
+def listed(*others, **layer):
+    names = [['0', '1']]
+    return nn.Sequential(
+        conv(families=names), conv(*others, families=names, layer=layer)
+    )
+
+
+@pytest.mark.parametrize(
+    ('model', 'message'),
+    [
+        (listed(16, 32), '1 has 16 -> 32 .*expected 16 -> 16'),
+        (listed(groups=2), '1 has .*groups 2, expected .*groups 1'),
+        (
+            nn.Sequential(
+                *(
+                    ConvModule(
+                        16,
+                        16,
+                        3,
+                        conv_cfg=dict(type='KernelDNA', families=[['0', '1']]),
+                        with_spectral_norm=i == 1,
+                    )
+                    for i in range(2)
+                )
+            ),
+            'its weight is parametrised',
+        ),
+    ],
+    ids=['shape', 'groups', 'spectral norm'],
+)
+def test_listed_layers_that_cannot_share_are_refused(model, message):
+    before = dict(model.named_parameters())
+    with pytest.raises(BadInput, match=message):
+        mmkdna.form_families(model)
+    assert dict(model.named_parameters()).keys() == before.keys()
+
+
+def test_listed_layers_of_which_one_is_frozen_are_refused():
+    model = listed()
+    model[0].requires_grad_(False)
+    with pytest.raises(BadInput, match='one is frozen and one is trained'):
+        mmkdna.form_families(model)
+
+
+def test_a_mistake_in_one_family_leaves_none_half_done():
+    names = [['0', '1'], ['2', '3']]
+    model = nn.Sequential(
+        *(conv(families=names) for _ in range(3)), conv(8, families=names)
+    )
+    with pytest.raises(BadInput, match='3 has 8 -> 8'):
+        mmkdna.form_families(model)
+    assert {type(layer) for layer in model} == {nn.Conv2d}
+
+
+def test_reduction_larger_than_a_childs_input_is_refused(build):
+    with pytest.raises(BadInput, match=r'0\.0.*reduction=32.*16 input'):
+        build(2, reduction=32)
+
+
+def test_where_no_family_forms_the_log_says_the_nearest_misses(build, log):
+    build(1, 1, 1, strided=True)
+    build(1, channels=12)
+    build(2, family_size=3)
+    build(1)
+    strided, narrow, short, only = [
+        r.message for r in log.records if r.levelname == 'WARNING'
+    ]
+    assert 'stages.0.0.conv.conv: stride 2x2' in strided
+    assert '12 channels, min_channels=16' in narrow
+    assert 'fewer than family_size=3' in short
+    assert 'the only one of its shape' in only
+
+
+def test_the_nearest_miss_comes_first(log):
+    cfg = dict(min_channels=16)
+    formed(conv(8, layer=dict(stride=2), **cfg), conv(8, **cfg), conv(**cfg))
+    message = log.messages[-1]
+    assert message.index('2: the only') < message.index('1: 8 channels')
+    assert message.index('1: 8 channels') < message.index('0: stride')
+
+
+def test_layers_of_one_shape_in_a_tree_are_not_called_alone(log):
+    """DLA-34: no sequence holds the convs of its trees."""
+
+    class Tree(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.left, self.right, self.root = conv(), conv(), conv()
+
+    mmkdna.form_families(Tree())
+    assert 'left: one of 3 of its shape, but no nn.Seq' in log.messages[-1]
+    assert 'list them in families' in log.messages[-1]
+    assert 'only one' not in log.messages[-1]
