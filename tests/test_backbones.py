@@ -12,6 +12,7 @@ from torch import nn
 
 import mmkdna
 import mmkdna.backbones
+from mmkdna.errors import BadInput
 from mmkdna.layers import KernelDNALayer, KernelDNALinear
 
 AUTHORS = dict(type='KernelDNA', norm='BN', gate='sigmoid')
@@ -196,18 +197,18 @@ def test_every_scope_builds_them(registry, scope):
         (dict(type='KDNAConvNeXt', arch=['tiny']), 'arch='),
         (
             dict(type='KDNAConvNeXt', conv_cfg=dict(type='Conv2d')),
-            "type='Conv2d'",
+            "'type': 'Conv2d'",
         ),
         (
             dict(type='KDNAResNet', depth=18, conv_cfg=dict(type='DCNv2')),
-            "type='DCNv2'",
+            "'type': 'DCNv2'",
         ),
         (
             dict(type='KDNAMobileNetV2', conv_cfg=dict(type='Conv2d')),
-            "type='Conv2d'",
+            "'type': 'Conv2d'",
         ),
     ],
 )
 def test_wrong_argument_is_named(wrong, named):
-    with pytest.raises(ValueError, match=named):
+    with pytest.raises(BadInput, match=named):
         MODELS.build(wrong)

@@ -1,6 +1,7 @@
 """Every config builds, forms families, trains a step; so does its twin."""
 
 import copy
+import json
 from pathlib import Path
 
 import pytest
@@ -21,13 +22,8 @@ from mmkdna.measure import (
 CONFIGS = Path(__file__).parent.parent / 'configs'
 KDNA = sorted(CONFIGS.rglob('kdna_*.py'))
 PLAIN = sorted(CONFIGS.rglob('plain/*.py'))
-# Where the config's families must be, besides the backbone.
-PARTS = {
-    'maskrcnn': ['neck'],
-    'maskrcnn_r50_mask-head': ['neck', 'roi_head.mask_head.convs'],
-    'retinanet': ['neck', 'bbox_head.cls_convs', 'bbox_head.reg_convs'],
-    'upernet': ['decode_head'],
-}
+BEFORE = json.loads((Path(__file__).parent / 'families.json').read_text())
+"""The families and parameters that checkpoints of the configs are of."""
 NAMED = [
     'maskrcnn_r18',
     'maskrcnn_r50',
@@ -78,16 +74,28 @@ def test_every_plain_config_has_its_kernel_dna_config():
     assert {twin_of(path) for path in KDNA} == {p.resolve() for p in PLAIN}
 
 
+def assert_as_before(config, model):
+    found = list(map(str, mmkdna.list_families(model)))
+    assert found == BEFORE[config]['families']
+    parameters = sum(p.numel() for p in model.parameters())
+    assert parameters == BEFORE[config]['parameters']
+
+
+def test_an_adopted_config_has_the_families_of_before():
+    others = set(BEFORE) - {name(path) for path in KDNA}
+    assert others == {'digits/adopted_r18'}
+    for config in others:
+        model = build_model(Config.fromfile(CONFIGS / f'{config}.py'))
+        assert_as_before(config, model)
+
+
 @pytest.mark.parametrize('path', KDNA, ids=name)
-def test_config_forms_families_and_trains_a_step(path):
+def test_config_forms_the_families_of_before_and_trains_a_step(path):
     cfg = Config.fromfile(path)
     size = (64, 64) if library(cfg) != 'mmpretrain' else (32, 32)
     cfg = smaller(cfg, size)
     model = build_model(cfg)
-    found = [str(family) for family in mmkdna.list_families(model)]
-    parts = PARTS.get(path.stem[5:], PARTS.get(path.stem.split('_')[1], []))
-    for part in ['backbone', *parts]:
-        assert any(family.startswith(part) for family in found), part
+    assert_as_before(name(path), model)
 
     batch = model.data_preprocessor(synthetic_batch(cfg, 2, size), True)
     loss, logged = model.parse_losses(model(**batch, mode='loss'))

@@ -328,3 +328,5 @@ def test_what_a_stage_freezes_in_train_is_no_family_with_the_rest(
         after = model(x)
     assert torch.equal(after[0], before[0])
     assert not torch.equal(after[1], before[1])
+    for family in mmkdna.list_families(model):
+        assert len({layer.is_trained for _, layer in family.members}) == 1

@@ -305,6 +305,14 @@ def test_where_no_family_forms_the_log_says_the_nearest_misses(build, log):
     assert 'the only one of its shape' in only
 
 
+def test_a_part_that_has_none_of_the_listed_layers_is_named(log):
+    families = [['stages.1.0', 'stages.0.0']]
+    one, other = stages(families, (1, 1)), stages(families)
+    MODELS.build(dict(type='Pair', one=one, other=other))
+    assert 'No family forms in other' in log.messages[-1]
+    assert 'conv: none of the names in families' in log.messages[-1]
+
+
 def test_the_nearest_miss_comes_first(log):
     cfg = dict(min_channels=16)
     formed(conv(8, layer=dict(stride=2), **cfg), conv(8, **cfg), conv(**cfg))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import load_checkpoint, save_checkpoint
 from mmengine.runner.checkpoint import get_state_dict, load_state_dict
 from safetensors.torch import load_file, save_file
@@ -156,6 +156,10 @@ def test_own_checkpoints_load_as_they_are(log):
 @pytest.mark.parametrize('name', SHARED_HEADS)
 class TestLayersOfSeveralNames:
     """Heads whose levels share their convs, but not their norms."""
+
+    @pytest.fixture(autouse=True)
+    def _mmdet(self):
+        init_default_scope('mmdet')
 
     def outputs(self, model):
         model.eval()

@@ -126,8 +126,8 @@ def translate(
     layers: dict[str, Any] = dict(module.named_modules(remove_duplicate=False))
     ours = plan(module)
     source = _Source(state, _parents(state, local_metadata, ours, layers))
-    for name in ours:
-        _check_shape(state, prefix, name, layers[name], error_msgs)
+    for name, member in _members(module).items():
+        _check_shape(state, prefix, name, member, error_msgs)
     new: dict[str, dict[str, Tensor]] = {}
     lost, refused = {}, []
     for name, layer in layers.items():
@@ -212,15 +212,15 @@ def _check_shape(
     state: State,
     prefix: str,
     name: str,
-    child: KernelDNALayer,
+    member: KernelDNALayer,
     errors: list[str],
 ) -> None:
     """Name a kernel of another shape, as torch does for what it loads."""
     key = _key(name, 'weight')
-    if key in state and state[key].shape != child.kernel_shape:
+    if key in state and state[key].shape != member.kernel_shape:
         errors.append(
             f'size mismatch for {prefix}{key}: {tuple(state[key].shape)} in '
-            f'the checkpoint, {child.kernel_shape} in the model.'
+            f'the checkpoint, {member.kernel_shape} in the model.'
         )
         del state[key]
 
@@ -337,14 +337,16 @@ def distance(kernel: Tensor, other: Tensor | None) -> float:
     if other is None or kernel.is_meta or other.is_meta:
         return 1.0
     kernel = kernel.detach().float()
-    norm = kernel.norm().clamp_min(1e-30)
-    return float((kernel - other.detach().to(kernel)).norm() / norm)
+    error = (kernel - other.detach().to(kernel)).norm()
+    error /= kernel.norm().clamp_min(1e-30)
+    # NaN in a kernel is as far off as can be.
+    return float(error.nan_to_num(torch.inf))
 
 
 def log_loss(lost: Mapping[str, float]) -> None:
     """Say how far children start from kernels of their own."""
-    # Rounding aside; a NaN counts.
-    errors = [error for error in lost.values() if not error < 1e-6]
+    # Rounding aside.
+    errors = [error for error in lost.values() if error > 1e-6]
     if errors:
         print_log(
             f'KernelDNA: {len(errors)} children start with the kernel of '

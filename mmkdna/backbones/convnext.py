@@ -6,8 +6,9 @@ from mmengine.registry import MODELS
 from mmpretrain.models.backbones import ConvNeXt
 from mmpretrain.models.backbones.convnext import ConvNeXtBlock
 
+from ..errors import check, one_of
 from ..families import mark
-from .arguments import expand_and_project, kernel_dna_cfg, one_of
+from .arguments import expand_and_project, kernel_dna_cfg
 
 ARCHS = ('tiny', 'small', 'base')
 
@@ -28,14 +29,14 @@ class KDNAConvNeXt(ConvNeXt):
             between linear layers and 1x1 convs, either can be shared.
 
     Raises:
-        ValueError: If the arch does not exist, or ``conv_cfg`` is of another
+        BadInput: If the arch does not exist, or ``conv_cfg`` is of another
             type.
     """
 
     def __init__(
         self, arch: str = 'tiny', conv_cfg: dict | None = None, **kwargs: Any
     ) -> None:
-        one_of('arch', arch, ARCHS)
+        check('arch', arch, arch in ARCHS, one_of(ARCHS))
         conv_cfg = kernel_dna_cfg(
             conv_cfg, kernel_sizes=[1], min_channels=1, family_size=3
         )

@@ -6,8 +6,9 @@ from mmcv.cnn import ConvModule
 from mmengine.registry import MODELS
 from mmpretrain.models.backbones import MobileNetV2
 
+from ..errors import check, one_of
 from ..families import mark
-from .arguments import expand_and_project, kernel_dna_cfg, one_of
+from .arguments import expand_and_project, kernel_dna_cfg
 
 WIDTHS = (1.0, 0.5)
 # Family size by the number of the stage, as the authors share.
@@ -31,7 +32,7 @@ class KDNAMobileNetV2(MobileNetV2):
         **kwargs: As mmpretrain's ``MobileNetV2``.
 
     Raises:
-        ValueError: If the width does not exist, or ``conv_cfg`` is of another
+        BadInput: If the width does not exist, or ``conv_cfg`` is of another
             type.
     """
 
@@ -41,7 +42,12 @@ class KDNAMobileNetV2(MobileNetV2):
         conv_cfg: dict | None = None,
         **kwargs: Any,
     ) -> None:
-        one_of('widen_factor', widen_factor, WIDTHS)
+        check(
+            'widen_factor',
+            widen_factor,
+            widen_factor in WIDTHS,
+            one_of(WIDTHS),
+        )
         conv_cfg = kernel_dna_cfg(conv_cfg, kernel_sizes=[1], min_channels=1)
         del conv_cfg['type']
         super().__init__(widen_factor, **kwargs)

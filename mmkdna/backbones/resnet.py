@@ -6,7 +6,8 @@ from mmengine.registry import MODELS
 from mmpretrain.models.backbones import ResNet
 from mmpretrain.models.backbones.resnet import BasicBlock, Bottleneck
 
-from .arguments import kernel_dna_cfg, one_of
+from ..errors import check, one_of
+from .arguments import kernel_dna_cfg
 
 
 @MODELS.register_module(force=True)
@@ -29,7 +30,7 @@ class KDNAResNet(ResNet):
             make it the variants V1c and V1d.
 
     Raises:
-        ValueError: If the depth does not exist, or ``conv_cfg`` is of another
+        BadInput: If the depth does not exist, or ``conv_cfg`` is of another
             type.
     """
 
@@ -43,7 +44,12 @@ class KDNAResNet(ResNet):
     def __init__(
         self, depth: int, conv_cfg: dict | None = None, **kwargs: Any
     ) -> None:
-        one_of('depth', depth, self.arch_settings)
+        check(
+            'depth',
+            depth,
+            depth in self.arch_settings,
+            one_of(self.arch_settings),
+        )
         family_size = [3, 2] if depth == 18 else 2
         conv_cfg = kernel_dna_cfg(conv_cfg, family_size=family_size)
         super().__init__(depth, conv_cfg=conv_cfg, **kwargs)

@@ -241,6 +241,8 @@ def _nearest(found: Sequence[Site], most: int = 3) -> list[str]:
 
     def reason(site: Site) -> str:
         size = site.settings.family_size
+        if site.settings.families is not None:
+            return 'none of the names in families'
         if obstacles := site.obstacles():
             return ', '.join(obstacles)
         if kinds[site.kind] == 1:

@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 from mmcv.cnn import build_conv_layer
@@ -13,7 +12,6 @@ from ..errors import BadInput
 from ..layers import Settings
 from ..layers.member import MEMBERS
 
-SETTINGS = [*(field.name for field in fields(Settings)), 'align']
 _CONV2D = inspect.signature(nn.Conv2d).parameters
 
 

@@ -165,8 +165,6 @@ def _obstacle(layer: nn.Module, around: Around, users: dict[int, int]) -> str:
     weight = layer._parameters.get('weight')
     if weight is None:
         return 'its weight is parametrised; switch its spectral norm off'
-    if isinstance(weight, nn.parameter.UninitializedParameter):
-        return 'its weight has no shape yet'
     if users[id(weight)] > 1:
         return 'its weight is shared already'
     for _, module in around:
