@@ -25,17 +25,17 @@ import time
 from pathlib import Path
 
 import cv2
+import mmkdna.adoption.loading as loading
 import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.logging import MMLogger
+from mmkdna.adoption.fit import Fit
+from mmkdna.adoption.teacher import FeatureTeacher
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import mmkdna
-import mmkdna.adoption.loading as loading
-from mmkdna.adoption.fit import Fit
-from mmkdna.adoption.teacher import FeatureTeacher
 
 WAYS = ('once', 'fade', 'once+teacher', 'fade+teacher', 'once+fit')
 SEEDS = (0, 1, 2)

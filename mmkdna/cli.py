@@ -8,6 +8,7 @@ import pickle
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config, DictAction
@@ -22,6 +23,22 @@ from .errors import BadInput
 from .files import written_beside
 from .measure.complexity import input_size
 from .zoo import load_tensors_only
+
+
+class _Options(DictAction):
+    """KEY=VALUE; a key alone is a mistake of the command line."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        for text in values:
+            if '=' not in text:
+                parser.error(f'{option_string} {text}: expected KEY=VALUE')
+        super().__call__(parser, namespace, values, option_string)
 
 
 def config_parser(
@@ -49,7 +66,7 @@ def config_parser(
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=_Options,
         metavar='KEY=VALUE',
         help='override settings of the config, such as '
         'train_dataloader.batch_size=4 or key="[a,b]"',
@@ -177,6 +194,13 @@ def build_runner(cfg: Config) -> Runner:
     What it loads and resumes from is read without running anything.
     """
     load_tensors_only()
+    try:
+        os.makedirs(cfg.get('work_dir', '.'), exist_ok=True)
+    except OSError as error:
+        raise BadInput(
+            f'{cfg.work_dir} cannot be written: {error.strerror}; say another '
+            'folder with --work-dir'
+        ) from None
     join_cpu_job(cfg)
     if 'runner_type' in cfg:
         return RUNNERS.build(cfg)

@@ -6,8 +6,11 @@ import os.path as osp
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import EISDIR
 from pathlib import Path
 from typing import Any
+
+from .errors import BadInput
 
 
 @contextmanager
@@ -21,10 +24,18 @@ def written_beside(path: str | Path) -> Iterator[str]:
 
     Yields:
         The name of an empty file in the same folder.
+
+    Raises:
+        BadInput: If no file can be there.
     """
     folder = osp.dirname(osp.abspath(path))
-    os.makedirs(folder, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=folder, suffix='.part')
+    try:
+        if osp.isdir(path):
+            raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
+        os.makedirs(folder, exist_ok=True)
+        handle, beside = tempfile.mkstemp(dir=folder, suffix='.part')
+    except OSError as error:
+        raise BadInput(f'{path} cannot be written: {error.strerror}') from None
     os.close(handle)
     try:
         yield beside

@@ -9,8 +9,8 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from safetensors import safe_open
-from safetensors.torch import load_file
 
+import mmkdna
 from mmkdna.checkpoint import read_weights, write_weights
 from mmkdna.errors import BadInput
 from mmkdna.measure import build_model, plain_twin
@@ -55,39 +55,54 @@ def source(plain, tmp_path):
     return path
 
 
+@pytest.fixture
+def twin():
+    return build_model(Config.fromfile(CONFIG))
+
+
 @pytest.mark.parametrize('ending', ['safetensors', 'pth'])
 def test_written_weights_load_as_they_are(
-    convert, plain, source, tmp_path, capsys, ending
+    convert, plain, source, twin, tmp_path, capsys, ending
 ):
     target = tmp_path / 'made' / f'kdna.{ending}'
     convert(source, target)
     out = capsys.readouterr().out
-    assert '4 residuals to fade' in out
-    assert 'backbone.layer4.1.conv1' in out
     weights = read_weights(str(target))
-    twin = build_model(Config.fromfile(CONFIG))
+    assert set(weights) == set(twin.state_dict())
     assert str(twin.load_state_dict(weights)).startswith('<All keys matched')
-    x = torch.randn(2, 3, 48, 48)
-    twin.eval()
-    plain.eval()
-    with torch.no_grad():
-        expected = plain(x)
-        assert (twin(x) - expected).norm() < 1e-5 * expected.norm()
+    state = plain.state_dict()
+    rows = {
+        words[0]: words[1:]
+        for line in out.splitlines()
+        if (words := line.split())
+    }
+    for family in mmkdna.list_families(twin):
+        parent = state[f'{family.parent.name}.weight']
+        for child, layer in family.children:
+            assert torch.equal(layer.kernel(), parent)
+            own = state[f'{child}.weight']
+            error = float((own - parent).norm() / own.norm())
+            assert rows[child] == [family.parent.name, f'{error:.3f}']
     assert os.listdir(target.parent) == [target.name]
 
 
-def test_drop_residual_finishes_a_fade(convert, source, tmp_path, capsys):
-    half, pure = tmp_path / 'half.pth', tmp_path / 'pure.safetensors'
-    convert(source, half)
-    convert(half, pure, '--drop-residual')
-    assert 'no residuals' in capsys.readouterr().out
-    weights = load_file(pure)
-    twin = build_model(Config.fromfile(CONFIG))
-    assert set(weights) == set(twin.state_dict())
-    kept = read_weights(str(half))
-    assert all(torch.equal(value, kept[key]) for key, value in weights.items())
-    with safe_open(pure, 'pt') as file:
+def test_the_config_is_noted(convert, source, tmp_path):
+    convert(source, tmp_path / 'kdna.safetensors')
+    with safe_open(tmp_path / 'kdna.safetensors', 'pt') as file:
         assert "type='KernelDNA'" in file.metadata()['config']
+
+
+def test_weights_of_kernel_dna_stay_what_they_are(
+    convert, twin, tmp_path, capsys
+):
+    for parameter in twin.parameters():
+        torch.nn.init.normal_(parameter)
+    torch.save(twin.state_dict(), tmp_path / 'own.pth')
+    convert(tmp_path / 'own.pth', tmp_path / 'again.pth')
+    assert 'off its own kernel' not in capsys.readouterr().out
+    again = read_weights(str(tmp_path / 'again.pth'))
+    for name, value in twin.state_dict().items():
+        assert torch.equal(again[name], value), name
 
 
 def test_a_backbone_alone(convert, plain, tmp_path, capsys):
@@ -152,6 +167,19 @@ def test_truncated(tmp_path, ending):
         path.write_bytes(whole[:size])
         with pytest.raises(BadInput, match='damaged'):
             read_weights(str(path))
+
+
+@pytest.mark.parametrize('target', ['/proc/x/a.pth', 'plain.pth/a.pth'])
+def test_what_cannot_be_written_is_said(convert, source, tmp_path, target):
+    with pytest.raises(BadInput, match='a.pth cannot be written: '):
+        convert(source, tmp_path / target)
+
+
+def test_a_folder_in_the_files_place_is_said(convert, source, tmp_path):
+    (tmp_path / 'a.pth').mkdir()
+    with pytest.raises(BadInput, match='a.pth cannot be written: Is a dir'):
+        convert(source, tmp_path / 'a.pth')
+    assert sorted(os.listdir(tmp_path)) == ['a.pth', 'plain.pth']
 
 
 def test_file_names(convert, source, tmp_path):

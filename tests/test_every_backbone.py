@@ -100,6 +100,7 @@ TABLES = dict(
                 R50, num_branch=3, test_branch_idx=1, num_stages=3,
                 strides=(1, 2, 2), dilations=(1, 1, 1), out_indices=(2,),
                 trident_dilations=(1, 2, 3),
+                init_cfg=dict(type='Kaiming', layer=['Conv2d', 'TridentConv']),
             ),
             IMAGE,
         ),
@@ -116,7 +117,7 @@ TABLES = dict(
         'BiSeNetV1': (
             dict(
                 backbone_cfg=dict(type='ResNet', **R18),
-                spatial_channels=(8, 8, 8, 8), context_channels=(8, 32, 64),
+                spatial_channels=(8, 8, 8, 16), context_channels=(16, 32, 64),
                 out_channels=16,
             ),
             IMAGE,
@@ -134,8 +135,8 @@ TABLES = dict(
         'DDRNet': (dict(channels=8, ppm_channels=8), LARGE),
         'ERFNet': (
             dict(
-                enc_downsample_channels=(8, 16, 16),
-                enc_non_bottleneck_channels=(16, 16),
+                enc_downsample_channels=(8, 16, 24),
+                enc_non_bottleneck_channels=(16, 24),
                 dec_upsample_channels=(16, 8),
                 dec_non_bottleneck_channels=(16, 8),
             ),
@@ -267,7 +268,7 @@ TABLES = dict(
             ),
             IMAGE,
         ),
-        'PoolFormer': (dict(arch=FORMER), IMAGE),
+        'PoolFormer': (dict(arch=FORMER, out_indices=(2, 6)), IMAGE),
         'EfficientFormer': (
             dict(
                 arch=dict(
@@ -376,7 +377,7 @@ TABLES = dict(
         'ResNeSt': (R50, IMAGE),
         'ResNet_CIFAR': (dict(R18), torch.Size((2, 3, 32, 32))),
         'RevVisionTransformer': (VIT, IMAGE),
-        'RIFormer': (dict(arch=FORMER), IMAGE),
+        'RIFormer': (dict(arch=FORMER, out_indices=(2, 6)), IMAGE),
         'SEResNet': (dict(R50, se_ratio=4), IMAGE),
         'SEResNeXt': (
             dict(R50, se_ratio=4, groups=2, width_per_group=32), IMAGE
@@ -489,12 +490,13 @@ NOTHING = {
         'MobileNetV3', 'MobileOne', 'MobileViT', 'RepLKNet', 'RepMLPNet',
         'RepVGG', 'ShuffleNetV1', 'ShuffleNetV2',
     },
-    ('mmdet', 'kernel_dna'): {'EfficientNet'},
-    ('mmseg', 'kernel_dna'): {'DeconvModule', 'InterpConv'},
+    ('mmseg', 'kernel_dna'): {
+        'DeconvModule', 'ERFNet', 'InterpConv', 'MobileNetV3',
+    },
     ('mmpretrain', 'kernel_dna'): {
-        'AlexNet', 'Conformer', 'EfficientNet', 'EfficientNetV2',
-        'InceptionV3', 'LeNet5', 'MobileOne', 'RepMLPNet', 'RepVGG',
-        'RIFormer',
+        'AlexNet', 'Conformer', 'InceptionV3', 'LeNet5', 'LeViT',
+        'MobileNetV3', 'MobileOne', 'RIFormer', 'RepLKNet', 'RepMLPNet',
+        'RepVGG',
     },
 }  # fmt: skip
 

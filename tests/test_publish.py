@@ -142,17 +142,36 @@ def test_averaged_weights_on_request(publish, model, tmp_path):
 
 
 def test_what_is_not_published(publish, model, tmp_path):
-    fading = build_model(Config.fromfile(CONFIG))
-    mmkdna.keep_residuals(fading)
     plain = build_model(plain_twin(Config.fromfile(CONFIG)))
-    fading.load_state_dict(plain.state_dict())
-    with pytest.raises(BadInput, match='in mid-fade: .*--drop-residual'):
-        publish(run(fading))
-    with pytest.raises(BadInput, match='is not of the model of .*missing'):
+    with pytest.raises(BadInput, match='weight is the kernel of a plain lay'):
         publish(run(plain))
+    with pytest.raises(BadInput, match='is not of the model of .*[Mm]issing'):
+        publish(dict(state_dict={'weight': torch.ones(2)}))
     with pytest.raises(BadInput, match='has no state_dict'):
         publish(dict(weights=torch.ones(2)))
     assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('name', ['a/b', '../b', ' ', '-x'])
+def test_names_that_no_entry_may_have(publish, model, tmp_path, name):
+    with pytest.raises(BadInput, match='expected letters, digits'):
+        publish(run(model), f'--name={name}')
+    assert not (tmp_path / 'out').exists()
+
+
+def test_weights_of_before_get_the_names_of_now(publish, model, tmp_path):
+    saved = run(model)
+    saved['state_dict'] = {
+        key.replace('routing.bias', 'routing.excite_bias'): value
+        for key, value in model.state_dict().items()
+    }
+    assert set(saved['state_dict']) != set(model.state_dict())
+    publish(saved)
+    (path,) = (tmp_path / 'out').iterdir()
+    weights = read_checkpoint(str(path))['state_dict']
+    assert set(weights) == set(model.state_dict())
+    for name, value in model.state_dict().items():
+        assert weights[name].equal(value), name
 
 
 @pytest.fixture
@@ -170,7 +189,7 @@ def upstream(tmp_path, monkeypatch):
     server.close()
 
 
-def test_a_derived_entry_is_the_pretrained_function(
+def test_a_derived_entry_is_made_of_the_pretrained_weights(
     upstream, tmp_path, monkeypatch, capsys
 ):
     server, plain, url = upstream
@@ -189,17 +208,18 @@ def test_a_derived_entry_is_the_pretrained_function(
         type='Pretrained', checkpoint='mmkdna://made'
     )
     model = build_model(cfg)
-    mmkdna.keep_residuals(model)
     model.init_weights()
     zoo(['verify'])
     assert len(server.requests) == 1
-    x = torch.randn(2, 3, 48, 48)
-    plain.eval()
-    expected = plain(x)[-1]
-    model.backbone.eval()
-    torch.testing.assert_close(
-        model.backbone(x)[-1], expected, rtol=1e-5, atol=1e-5
-    )
+    ours, theirs = model.backbone.state_dict(), plain.state_dict()
+    assert [key for key in ours if key not in theirs]
+    for key in set(ours) & set(theirs):
+        assert ours[key].equal(theirs[key]), key
+    for family in mmkdna.list_families(model.backbone):
+        kernel = theirs[f'{family.parent.name}.weight']
+        for name, child in family.children:
+            assert child.kernel().equal(kernel), name
+            assert child.adapter.routing.is_open(), name
     zoo(['where', 'made'])
     assert f'made: {tmp_path}/cache/made-' in capsys.readouterr().out
     # The second time it is there, the source is not asked for.

@@ -93,6 +93,48 @@ def test_config_that_does_not_exist_is_named(tool, name):
         tool(name).main(['configs/nothing.py'])
 
 
+@pytest.mark.parametrize('option', ['bare', 'model.x.y'])
+def test_an_option_without_a_value_is_named(tool, capsys, option):
+    with pytest.raises(SystemExit):
+        tool('report').main([DIGITS, '--cfg-options', 'a=1', option])
+    assert f'{option}: expected KEY=VALUE' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('option', 'message'),
+    [
+        ('min_chanels=3', 'did you mean min_channels'),
+        ('norm=GN', "norm='GN': expected one of"),
+        ('families=3', 'families=3: expected a list of lists'),
+    ],
+)
+def test_a_mistake_in_a_conv_cfg_is_a_sentence(
+    tool, option, message, monkeypatch
+):
+    options = ['--cfg-options', f'model.backbone.conv_cfg.{option}']
+    monkeypatch.setattr(sys, 'argv', ['report.py', DIGITS, *options])
+
+    def main(_):
+        tool('report').main(sys.argv[1:])
+
+    with pytest.raises(SystemExit, match=f'report.py: .*{message}'):
+        exit_on_bad_input(main)
+
+
+def test_a_work_dir_that_cannot_be_written_is_said(tool):
+    with pytest.raises(BadInput, match='/proc/x cannot be written.*--work-d'):
+        tool('test').main(
+            [DIGITS, 'mmkdna://kdna_maskrcnn_r18_digits']
+            + ['--work-dir', '/proc/x', '--cfg-options', 'digit_scenes=None']
+        )
+
+
+def test_the_size_is_asked_for_as_it_is_parsed(tool):
+    no_size = ['--cfg-options', 'test_dataloader.dataset.pipeline=[]']
+    with pytest.raises(BadInput, match='--size HEIGHTxWIDTH'):
+        tool('get_flops').main([DIGITS, *no_size])
+
+
 def test_checkpoint_that_does_not_exist_is_named(tool):
     with pytest.raises(FileNotFoundError, match='nothing.pth'):
         tool('test').main([DIGITS, 'nothing.pth'])

@@ -168,13 +168,30 @@ def test_a_damaged_file_of_the_cache_is_replaced(server, cache):
     assert get(server, 'ok').read_bytes() == BODY
 
 
-def test_a_full_disk_is_said(server, cache):
-    cache.mkdir()
-    part = cache / f'{FILE}.part'
-    part.symlink_to('/dev/full')
+def test_a_full_disk_is_said(server, cache, monkeypatch):
+    def full(*args):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(download, '_append', full)
     with pytest.raises(BadInput, match='No space left on device'):
         get(server, 'ok')
     assert nothing_but_locks(cache)
+
+
+def test_a_part_that_is_a_link_is_not_written_through(server, cache, tmp_path):
+    cache.mkdir()
+    (tmp_path / 'precious').write_text('as it was')
+    (cache / f'{FILE}.part').symlink_to(tmp_path / 'precious')
+    assert get(server, 'ok').read_bytes() == BODY
+    assert (tmp_path / 'precious').read_text() == 'as it was'
+    assert not (cache / FILE).is_symlink()
+
+
+def test_a_folder_in_a_files_place_is_said(server, cache):
+    (cache / FILE).mkdir(parents=True)
+    with pytest.raises(BadInput, match=f'{FILE} is a folder, expected a file'):
+        get(server, 'ok')
+    assert not server.requests
 
 
 def test_a_cache_that_cannot_be_written_is_said(server, cache, monkeypatch):
@@ -279,6 +296,13 @@ def test_names_that_are_none(cache, index, name, message):
         ([entry(weights='../x.safetensors')], 'a URL, or a path below'),
         ([entry(weights='/x.safetensors')], 'a URL, or a path below'),
         ([entry(weights='http://x/')], 'a URL, or a path below'),
+        ([{**entry(), 'Results': ['a']}], r"Results\[0\] 'a': expected a map"),
+        (
+            [{**entry(), 'Results': [{'Metrics': 3}]}],
+            'with Metrics, a mapping',
+        ),
+        ([entry(Parameters='many')], "Metadata.Parameters 'many': expected a"),
+        ([entry(**{'Multiply-adds': True})], 'Multiply-adds True: expected a'),
     ],
 )
 def test_an_index_that_is_not_whole_is_named(index, models, message):

@@ -23,9 +23,11 @@ from mmkdna.cli import (
     short_name,
 )
 from mmkdna.datasets import prepare_data
+from mmkdna.errors import BadInput
 from mmkdna.measure import build_model, library, multiply_adds
 from mmkdna.measure.runs import SCORES
 from mmkdna.zoo import local_path
+from mmkdna.zoo.index import is_name
 from mmkdna.zoo.publish import entry_text, prepare, publish
 
 TASKS = {
@@ -83,6 +85,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     cfg = load_config(args.config, args.cfg_options)
     name = args.name or osp.basename(short_name(args.config))
+    if not is_name(name):
+        raise BadInput(
+            f'--name {name}: expected letters, digits, dots, dashes and '
+            'underscores'
+        )
     release = prepare(local_path(args.src), cfg, args.ema, args.half)
     results = []
     if args.test:

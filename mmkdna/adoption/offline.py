@@ -66,7 +66,10 @@ def adopt_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Adopted:
         ) from None
     missing = set(result.missing_keys)
     lost = {
-        name: distance(weights[f'{name}.weight'], layer.kernel())
+        name: distance(
+            weights[f'{name}.weight'],
+            layer.kernel(),  # type: ignore[operator]
+        )
         for family in families
         for name, layer in family.children
         if f'{name}.weight' in weights
@@ -79,7 +82,10 @@ def adopt_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Adopted:
 
 def _part(model: nn.Module, weights: Mapping[str, Tensor]) -> str:
     """The part, the whole first, that has most of the weights' names."""
-    parts = ['', *(name for name, _ in model.named_children())]
+    parts = [
+        '',
+        *(name for name, m in model.named_children() if list_families(m)),
+    ]
     names = {part: _plain_names(model.get_submodule(part)) for part in parts}
     found = {part: len(names[part] & set(weights)) for part in parts}
     best = max(parts, key=lambda part: found[part])

@@ -78,7 +78,7 @@ def check_pretrained(cfg: Config) -> None:
 
 def _checkpoints(node: object, where: str) -> Iterator[tuple[str, str]]:
     if isinstance(node, dict):
-        if node.get('type') == 'Pretrained' and 'checkpoint' in node:
+        if node.get('type') == 'Pretrained' and node.get('checkpoint'):
             yield f'{where}.checkpoint', node['checkpoint']
         for key, value in node.items():
             yield from _checkpoints(value, f'{where}.{key}')

@@ -105,16 +105,14 @@ def _link(family: Family) -> None:
             )
     children = [layer for _, layer in family.children]
     become_family(family.parent.module, children, adapters)
-    for _, layer in family.members:
-        # torch.fx calls it as a whole, as it does the plain layer.
-        layer.__module__ = 'torch.nn'
 
 
 def _initialise_as_plain(model: nn.Module) -> None:
     """Have the modules around members initialise them as plain layers."""
     for _, layer, around in walk(model):
         if isinstance(layer, KernelDNALayer):
-            for cls in {c for _, m in around for c in type(m).__mro__}:
+            classes: set[Any] = {c for _, m in around for c in type(m).__mro__}
+            for cls in classes:
                 if 'init_weights' in vars(cls):
                     cls.init_weights = disguising(cls.init_weights, 0)
 

@@ -10,9 +10,7 @@ import difflib
 import os.path as osp
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
-
-from torch import nn
+from typing import Any, NamedTuple
 
 from ..errors import BadInput
 from ..layers import Settings
@@ -23,7 +21,7 @@ class Member(NamedTuple):
     """A layer of a family under its name in the model."""
 
     name: str
-    module: nn.Module
+    module: Any
 
 
 class Family(NamedTuple):

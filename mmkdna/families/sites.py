@@ -133,7 +133,7 @@ def sites(model: nn.Module, built: Collection[int] = ()) -> list[Site]:
         built: Ids of the modules that the registry built.
     """
     users: dict[int, int] = {}
-    found = []
+    found: list[tuple[str, Any, Around]] = []
     for name, layer, around in walk(model):
         weight = layer._parameters.get('weight')
         users[id(weight)] = users.get(id(weight), 0) + 1
@@ -171,7 +171,7 @@ def _obstacle(layer: nn.Module, around: Around, users: dict[int, int]) -> str:
         if reason := _fuses_weights(module):
             return reason
     for _, owner in around[:1]:
-        for name in _weights_read(type(owner)):
+        for name in _weights_read(type(owner)):  # type: ignore[arg-type]
             if getattr(owner, name, None) is layer:
                 return f'{type(owner).__name__} reads its weight'
     return ''

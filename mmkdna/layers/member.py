@@ -278,6 +278,8 @@ MEMBERS: dict[type[nn.Module], type[KernelDNALayer]] = {
     mmcv.cnn.Linear: KernelDNALinear,
 }
 """What a plain layer becomes, by its class."""
+MADE = ('adapter', 'family', 'kernel_shape', '__module__')
+"""What a member has beside what the plain layer had."""
 
 
 def become_family(
@@ -294,6 +296,8 @@ def become_family(
         layer.kernel_shape = tuple(layer.weight.shape)  # type: ignore
         layer.__class__ = MEMBERS[type(layer)]
         layer.adapter = None  # type: ignore[assignment]
+        # So torch.fx calls it as a whole, as it does the plain layer.
+        layer.__module__ = 'torch.nn'
     kin = Kin([parent, *children])  # type: ignore[list-item]
     parent.family = kin  # type: ignore[assignment]
     for child, adapter in zip(children, adapters, strict=True):
@@ -310,7 +314,7 @@ def become_plain(member: KernelDNALayer, kernel: Tensor | None) -> None:
         kernel: A child's new weight; None for a parent, which keeps its own.
     """
     trained = member.is_trained
-    for name in ('adapter', 'family', 'kernel_shape', 'kernel_dna'):
+    for name in (*MADE, 'kernel_dna'):
         delattr(member, name)
     member.__class__ = member.plain_class  # type: ignore[assignment]
     if kernel is not None:

@@ -37,7 +37,7 @@ def input_size(cfg: Config) -> tuple[int, int]:
         raise BadInput(
             f'{cfg.filename}: the input size is not to be read from the '
             'config, expected a Resize or crop in its test pipeline; say it '
-            'with --size HEIGHT WIDTH'
+            'with --size HEIGHTxWIDTH'
         )
     size = (size, size) if isinstance(size, int) else tuple(size)
     if scope == 'mmdet':

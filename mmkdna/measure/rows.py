@@ -48,7 +48,7 @@ def timed_rows(
         subject.prepare(mode)
     times = interleave(
         {
-            name: lambda number, subject=subject: subject.run(mode)
+            name: lambda _, subject=subject: subject.run(mode)  # type: ignore
             for name, subject in live.items()
         },
         rounds,
@@ -58,21 +58,21 @@ def timed_rows(
     base = times.get(PLAIN)
     for name in built:
         taken = times.get(name)
-        subject = live.get(name)
-        if taken is None or subject is None:
+        timed = live.get(name)
+        if taken is None or timed is None:
             rows[name] = dict(seconds=None)
             continue
         ratio = Ratio.between(taken, base) if base else None
         rows[name] = dict(
-            parameters=subject.parameters,
-            multiply_adds=subject.multiply_adds,
+            parameters=timed.parameters,
+            multiply_adds=timed.multiply_adds,
             seconds=statistics.median(taken),
             ratio=ratio and ratio.median,
             quartiles=ratio and (ratio.low, ratio.high),
-            bytes=_memory(subject, mode),
+            bytes=_memory(timed, mode),
             rounds=list(taken),
         )
-        subject.model.zero_grad()
+        timed.model.zero_grad()
     return rows
 
 

@@ -9,6 +9,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from ..errors import BadInput
+from ..families.marks import settings_of
 
 LIBRARIES = {
     'mmdet': 'MMDetection',
@@ -36,8 +37,9 @@ def library(cfg: Config) -> str:
 def plain_twin(cfg: Config) -> Config:
     """A copy of a config whose model is the ordinary one.
 
-    Each ``conv_cfg`` of the type ``KernelDNA`` is dropped, and each backbone
-    of :mod:`mmkdna.backbones` is the class of mmpretrain that it extends.
+    Each ``conv_cfg`` of the type ``KernelDNA`` and each ``kernel_dna`` is
+    dropped, and each backbone of :mod:`mmkdna.backbones` is the class of
+    mmpretrain that it extends.
     """
     return switched(cfg, None)
 
@@ -61,9 +63,10 @@ def _switched(node: Any, conv_cfg: dict | None) -> Any:
     if not isinstance(node, dict):
         return node
     node = {key: _switched(value, conv_cfg) for key, value in node.items()}
-    present = node.get('conv_cfg')
-    kind = str(node.get('type', ''))
-    ours = isinstance(present, dict) and present.get('type') == 'KernelDNA'
+    node.pop('kernel_dna', None)
+    kind = node.get('type', '')
+    kind = getattr(kind, '__name__', str(kind).rpartition('.')[2])
+    ours = settings_of(node.get('conv_cfg')) is not None
     if kind.startswith(_OURS):
         node['type'] = 'mmpretrain.' + kind.removeprefix(_OURS)
         ours = True

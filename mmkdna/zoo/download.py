@@ -62,6 +62,9 @@ def fetch(url: str, path: str, expected: str, size: int = 0) -> None:
         BadInput: If the disk is full.
     """
     part = f'{path}.part'
+    if osp.islink(part):
+        # Its target is somebody else's file.
+        os.unlink(part)
     with _session() as session:
         resumed = osp.exists(part)
         found = _download(session, url, part, size)

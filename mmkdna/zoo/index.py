@@ -77,7 +77,7 @@ class Index:
         Raises:
             BadInput: If there is none.
         """
-        if _NAME.fullmatch(name) is None or '..' in name:
+        if not is_name(name):
             raise BadInput(
                 f'mmkdna://{name}: expected a name of letters, digits, dots, '
                 'dashes and underscores; python -m mmkdna.zoo list shows all'
@@ -165,7 +165,7 @@ def _entries(path: str) -> Iterator[Entry]:
 
 def _entry(model: dict[str, Any], where: str) -> Entry:
     name = model.get('Name')
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or '..' in name:
+    if not isinstance(name, str) or not is_name(name):
         raise BadInput(
             f'{where}: Name {name!r}: expected letters, digits, dots, dashes '
             'and underscores'
@@ -183,6 +183,19 @@ def _entry(model: dict[str, Any], where: str) -> Entry:
         if not isinstance(value, kind):
             raise BadInput(
                 f'{where}: {key} {value!r}: expected a {kind.__name__}'
+            )
+    for number, result in enumerate(results):
+        found = result.get('Metrics') if isinstance(result, dict) else result
+        if not isinstance(found or {}, dict) or not isinstance(result, dict):
+            raise BadInput(
+                f'{where}: Results[{number}] {result!r}: expected a mapping '
+                'with Metrics, a mapping of names to numbers'
+            )
+    for key in ('Parameters', 'Multiply-adds', 'Size (bytes)'):
+        count = metadata.get(key, 0)
+        if not isinstance(count, (int, float)) or isinstance(count, bool):
+            raise BadInput(
+                f'{where}: Metadata.{key} {count!r}: expected a number'
             )
     entry = Entry(
         name,
@@ -214,6 +227,11 @@ def _entry(model: dict[str, Any], where: str) -> Entry:
             'below the index'
         )
     return entry
+
+
+def is_name(text: str) -> bool:
+    """Whether an entry, and so a file of it, may be called so."""
+    return _NAME.fullmatch(text) is not None and '..' not in text
 
 
 def is_url(location: str) -> bool:

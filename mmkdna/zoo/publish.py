@@ -137,7 +137,8 @@ def prepare(
         half: In float16.
 
     Raises:
-        BadInput: If it does not hold the whole model of the config.
+        BadInput: If it does not hold the whole model of the config, as the
+            model itself saves it.
     """
     from ..measure import build_model
     from ..measure.runs import read_log
@@ -145,18 +146,26 @@ def prepare(
     loaded = read_checkpoint(checkpoint)
     weights = published_weights(loaded, checkpoint, ema)
     model = build_model(cfg)
-    names = set(model.state_dict())
     # Plain weights would load, too, but they are not those of this config.
-    if names != set(weights):
+    plain = [
+        f'{child.name}.weight'
+        for family in list_families(model)
+        for child in family.children
+        if f'{child.name}.weight' in weights
+    ]
+    if plain:
         raise BadInput(
-            f'{checkpoint} is not of the model of {cfg.filename}: missing '
-            f'{sorted(names - set(weights))[:3]}, unexpected '
-            f'{sorted(set(weights) - names)[:3]}'
+            f'{checkpoint} is not of the model of {cfg.filename}: {plain[0]} '
+            'is the kernel of a plain layer, where the model has a child'
         )
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise BadInput(f'{checkpoint}: {error}') from None
+        raise BadInput(
+            f'{checkpoint} is not of the model of {cfg.filename}: {error}'
+        ) from None
+    # By the names of now, should it be of an earlier version.
+    weights = model.state_dict()
     meta = loaded.get('meta') or {}
     dataset_meta = meta.get('dataset_meta')
     more = {'dataset_meta': json.dumps(dataset_meta)} if dataset_meta else {}

@@ -53,6 +53,10 @@ def obtain(
     places = [f'{place.rstrip("/")}/{file}' for place in mirrors()]
     places.extend(locations)
     tried = {}
+    if osp.isdir(cached):
+        raise BadInput(
+            f'{cached} is a folder, expected a file of the cache: remove it'
+        )
     if osp.exists(cached):
         tried[cached] = _OTHER
     for place in places:
