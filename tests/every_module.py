@@ -120,11 +120,10 @@ def build(case, kernel_dna):
 
 def check(case):
     """All that holds for a module; see the functions that it calls."""
-    torch.manual_seed(0)
-    plain, ours = build(case, False), build(case, True)
+    plain, ours = start(case, False, 0), start(case, True, 0)
     families = mmkdna.list_families(ours)
     assert bool(families) == case.forms
-    check_start(case)
+    check_start(case, plain, ours)
     make_children_as_parents(plain, families)
     wake(plain)
     load(ours, plain)
@@ -133,46 +132,48 @@ def check(case):
     check_own_checkpoint(case, ours)
 
 
-def check_start(case):
-    """``init_weights`` draws each layer from the plain one's distribution.
-
-    A child's plain twin draws, too, so mostly the numbers are the same. Else
-    the first two moments are, within their sampling errors.
-    """
-    plain, ours = start(case, False, 0), start(case, True, 0)
-    adapters = {name for name in ours if 'adapter' in name.split('.')}
-    children = {name.split('.adapter.')[0] for name in adapters}
-    assert {f'{name}.weight' for name in children} == {*plain} - {*ours}
-    assert {*ours} - adapters <= {*plain}
-    other = [
-        name
-        for name in ours.keys() - adapters
-        if not torch.equal(plain[name], ours[name])
-    ]
-    if not other:
-        return
-    plains = [plain, *(start(case, False, s) for s in range(1, SEEDS))]
-    # Other seeds, so that no draw is compared with itself.
-    all_ours = [ours, *(start(case, True, -s) for s in range(1, SEEDS))]
-    for name in other:
-        a, b = (
-            torch.stack([each[name].double() for each in every]).flatten()
-            for every in (plains, all_ours)
-        )
-        for x, y in ((a, b), ((a - a.mean()) ** 2, (b - b.mean()) ** 2)):
-            error = (x.var() / len(x) + y.var() / len(y)).sqrt()
-            gap = (x.mean() - y.mean()).abs()
-            assert gap <= SIGMAS * error + 1e-7, (name, a.std(), b.std())
-
-
 def start(case, kernel_dna, seed):
-    """The parameters of a new module, initialised."""
+    """A new module, initialised."""
     torch.manual_seed(seed)
     module = build(case, kernel_dna)
     torch.manual_seed(seed)
     if hasattr(module, 'init_weights'):
         module.init_weights()
-    return {name: p.detach() for name, p in module.named_parameters()}
+    return module
+
+
+def check_start(case, plain, ours):
+    """``init_weights`` draws each layer from the plain one's distribution.
+
+    A child's plain twin draws, too, so mostly the numbers are the same. Else
+    the first two moments are, within their sampling errors.
+    """
+    expected = dict(plain.named_parameters())
+    found = dict(ours.named_parameters())
+    adapters = {name for name in found if 'adapter' in name.split('.')}
+    children = {name.rpartition('.adapter.')[0] for name in adapters}
+    assert {f'{name}.weight' for name in children} == {*expected} - {*found}
+    assert {*found} - adapters <= {*expected}
+    other = [
+        name
+        for name in found.keys() - adapters
+        if not torch.equal(found[name], expected[name])
+    ]
+    if not other:
+        return
+    # Other seeds, so that no draw is compared with itself.
+    plains = [plain, *(start(case, False, n) for n in range(1, SEEDS))]
+    all_ours = [ours, *(start(case, True, -n) for n in range(1, SEEDS))]
+    for name in other:
+        a, b = (
+            torch.cat([m.get_parameter(name).flatten() for m in modules])
+            for modules in (plains, all_ours)
+        )
+        a, b = a.detach().double(), b.detach().double()
+        for x, y in ((a, b), ((a - a.mean()) ** 2, (b - b.mean()) ** 2)):
+            error = (x.var() / len(x) + y.var() / len(y)).sqrt()
+            gap = (x.mean() - y.mean()).abs()
+            assert gap <= SIGMAS * error + 1e-7, (name, a.std(), b.std())
 
 
 def make_children_as_parents(plain, families):
@@ -250,7 +251,8 @@ def assert_equal(found, expected, relative):
 def check_gradients(case, plain, ours):
     """What has a gradient in the plain one has the same in ours.
 
-    A parent's is the sum of its family's. All adapters have one, too.
+    A parent's is the sum of its family's. All that a child has in the place
+    of a kernel with a gradient has one, too.
     """
     for module in (plain, ours):
         outputs = run(case, module, True)
@@ -263,15 +265,17 @@ def check_gradients(case, plain, ours):
         grads = [expected.pop(name) for name in names]
         grads = [grad for grad in grads if grad is not None]
         expected[names[0]] = sum(grads) if grads else None
+        for name, _ in family.children:
+            adapter = {n for n in found if n.startswith(f'{name}.adapter.')}
+            if plain.get_parameter(f'{name}.weight').grad is not None:
+                assert all(found[n] is not None for n in adapter), name
+                assert all(found[n].isfinite().all() for n in adapter), name
     largest = max(g.norm() for g in expected.values() if g is not None)
     for name, grad in expected.items():
         if grad is not None:
             assert grad.isfinite().all(), name
             assert found[name] is not None, name
             assert (found[name] - grad).norm() < 1e-3 * largest, name
-    for name in found.keys() - expected.keys():
-        assert found[name] is not None, name
-        assert found[name].isfinite().all(), name
 
 
 def check_own_checkpoint(case, ours):

@@ -51,7 +51,7 @@ PRETRAIN_TWINS = dict(
     **TWINS, patch_sizes=[4, 2, 2, 2], strides=[4, 2, 2, 2],
     mlp_ratios=[2, 2, 2, 2], sr_ratios=[8, 4, 2, 1],
 )  # fmt: skip
-FORMER = dict(layers=[2, 2, 2, 2], embed_dims=[8, 16, 16, 16])
+FORMER = dict(layers=[2, 2, 2, 2], embed_dims=[8, 12, 16, 24])
 REP = dict(
     num_blocks=[2, 2, 2, 2], width_factor=[0.2] * 4, group_layer_map=None,
     se_cfg=None,
@@ -281,7 +281,7 @@ TABLES = dict(
         'EfficientNetV2': (dict(), IMAGE),
         'HiViT': (
             dict(
-                arch=dict(embed_dims=16, depths=[2, 2, 4], num_heads=2),
+                arch=dict(embed_dims=16, depths=[1, 1, 8], num_heads=2),
                 img_size=64, out_indices=[7],
             ),
             IMAGE,

@@ -296,7 +296,7 @@ def test_names_that_are_none(cache, index, name, message):
         ([entry(weights='../x.safetensors')], 'a URL, or a path below'),
         ([entry(weights='/x.safetensors')], 'a URL, or a path below'),
         ([entry(weights='http://x/')], 'a URL, or a path below'),
-        ([{**entry(), 'Results': ['a']}], r"Results\[0\] 'a': expected a map"),
+        ([{**entry(), 'Results': ['a']}], r"Results\[0\] 'a': expected a"),
         (
             [{**entry(), 'Results': [{'Metrics': 3}]}],
             'with Metrics, a mapping',

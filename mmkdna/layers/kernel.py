@@ -47,19 +47,22 @@ class Convolution(NamedTuple):
 
 
 class Linear(NamedTuple):
-    """``linear`` of ``(N, pixels, C_in)``, and its gradients."""
+    """``linear`` of ``(N, pixels, C_in)``, in rows, and its gradients.
+
+    The result is ``(N * pixels, C_out)``: of three axes, it would be a view,
+    and autograd lets nobody change a function's view in place.
+    """
 
     def __call__(self, x: Tensor, kernel: Tensor, bias: Any) -> Tensor:
-        return F.linear(x, kernel, bias)
+        return F.linear(x.flatten(0, -2), kernel, bias)
 
     def backward(
         self, grad: Tensor, x: Tensor, kernel: Tensor, needed: list[bool]
     ) -> tuple[Tensor | None, ...]:
-        rows = grad.flatten(0, -2)
         return (
-            grad @ kernel if needed[0] else None,
-            rows.T @ x.flatten(0, -2) if needed[1] else None,
-            rows.sum(0) if needed[2] else None,
+            (grad @ kernel).view_as(x) if needed[0] else None,
+            grad.T @ x.flatten(0, -2) if needed[1] else None,
+            grad.sum(0) if needed[2] else None,
         )
 
 

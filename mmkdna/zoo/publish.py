@@ -159,11 +159,14 @@ def prepare(
             'is the kernel of a plain layer, where the model has a child'
         )
     try:
-        model.load_state_dict(weights)
+        missing, unexpected = model.load_state_dict(weights, strict=False)
     except RuntimeError as error:
+        raise BadInput(f'{checkpoint}: {error}') from None
+    if missing or unexpected:
         raise BadInput(
-            f'{checkpoint} is not of the model of {cfg.filename}: {error}'
-        ) from None
+            f'{checkpoint} is not of the model of {cfg.filename}: missing '
+            f'{missing[:3]}, unexpected {unexpected[:3]}'
+        )
     # By the names of now, should it be of an earlier version.
     weights = model.state_dict()
     meta = loaded.get('meta') or {}
