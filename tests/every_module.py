@@ -66,21 +66,23 @@ def takes_conv_cfg(cls):
     return False
 
 
-def cases(tables, nothing, switch=None):
+def cases(tables, nothing, by_key=()):
     """The cases of tables ``{library: {name: (arguments, *inputs)}}``.
 
     Args:
         tables: What is covered.
         nothing: Names by library and switch for which no family forms.
-        switch: For all, else what the class takes. One that takes a
-            ``conv_cfg`` and forms nothing by it has the other switch, too.
+        by_key: Names that take a ``conv_cfg`` and yet fail with one.
+
+    A class that takes a ``conv_cfg`` and forms nothing by it has the other
+    switch, too.
     """
     found = []
     for library, table in tables.items():
         classes = registered(library, *KINDS)
         for name, (arguments, *inputs) in table.items():
-            takes = takes_conv_cfg(classes[name])
-            switches = [switch or ('conv_cfg' if takes else 'kernel_dna')]
+            takes = takes_conv_cfg(classes[name]) and name not in by_key
+            switches = ['conv_cfg' if takes else 'kernel_dna']
             if name in nothing.get((library, 'conv_cfg'), ()):
                 switches = ['conv_cfg', 'kernel_dna']
             for each in switches:

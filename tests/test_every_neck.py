@@ -170,9 +170,7 @@ NOTHING = {
     ('mmdet', 'conv_cfg'): {
         'BFP', 'NASFCOS_FPN', 'SSDNeck', 'SSH', 'YOLOV3Neck',
     },
-    ('mmdet', 'kernel_dna'): {
-        'BFP', 'NASFCOS_FPN', 'SSDNeck', 'SSH', 'YOLOV3Neck',
-    },
+    ('mmdet', 'kernel_dna'): {'BFP', 'SSDNeck', 'SSH', 'YOLOV3Neck'},
     ('mmseg', 'conv_cfg'): {'ICNeck'},
     ('mmseg', 'kernel_dna'): {'ICNeck'},
     ('mmpretrain', 'kernel_dna'): {'NonLinearNeck'},
