@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -20,16 +21,25 @@ ROOT = Path(__file__).parent.parent
 def _reproducible():
     torch.manual_seed(0)
     init_default_scope('mmengine')
+    # Tools that ran in this process leave their choice of loading here.
+    environment = {**os.environ}
+    yield
+    os.environ.clear()
+    os.environ.update(environment)
 
 
 @pytest.fixture
 def log(caplog):
     """What mmengine's logger says, as caplog."""
     logger = MMLogger.get_current_instance()
+    level = logger.level
+    # A tool may have run in this process, and tools are quiet.
+    logger.setLevel(logging.INFO)
     logger.addHandler(caplog.handler)
     caplog.set_level(logging.INFO)
     yield caplog
     logger.removeHandler(caplog.handler)
+    logger.setLevel(level)
 
 
 class Block(nn.Module):

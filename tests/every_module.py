@@ -11,6 +11,7 @@ import importlib
 import inspect
 from typing import NamedTuple
 
+import pytest
 import torch
 from conftest import perturb_adapters
 from mmengine.registry import init_default_scope
@@ -33,7 +34,10 @@ class Case(NamedTuple):
     """``'conv_cfg'`` or ``'kernel_dna'``."""
     arguments: dict
     inputs: tuple
-    """Tensors by their shapes; other values as they are."""
+    """Tensors by their shapes; other values as they are.
+
+    Where they depend on the mode, one dict by whether it is training.
+    """
     forms: bool
     """Whether any family forms."""
 
@@ -66,13 +70,14 @@ def takes_conv_cfg(cls):
     return False
 
 
-def cases(tables, nothing, by_key=()):
+def cases(tables, nothing, by_key=(), slow=()):
     """The cases of tables ``{library: {name: (arguments, *inputs)}}``.
 
     Args:
         tables: What is covered.
         nothing: Names by library and switch for which no family forms.
         by_key: Names that take a ``conv_cfg`` and yet fail with one.
+        slow: Names that take seconds.
 
     A class that takes a ``conv_cfg`` and forms nothing by it has the other
     switch, too.
@@ -87,9 +92,9 @@ def cases(tables, nothing, by_key=()):
                 switches = ['conv_cfg', 'kernel_dna']
             for each in switches:
                 forms = name not in nothing.get((library, each), ())
-                found.append(
-                    Case(library, name, each, arguments, inputs, forms)
-                )
+                case = Case(library, name, each, arguments, inputs, forms)
+                marks = [pytest.mark.slow] if name in slow else []
+                found.append(pytest.param(case, id=str(case), marks=marks))
     return found
 
 
@@ -126,8 +131,8 @@ def check(case):
     families = mmkdna.list_families(ours)
     assert bool(families) == case.forms
     check_start(case, plain, ours)
-    make_children_as_parents(plain, families)
     wake(plain)
+    make_children_as_parents(plain, families)
     load(ours, plain)
     assert_equal(run(case, ours, False), run(case, plain, False), 1e-5)
     check_gradients(case, plain, ours)
@@ -214,7 +219,10 @@ def run(case, module, training):
     """The tensors of a forward, on the same inputs whenever it is called."""
     torch.manual_seed(1)
     module.train(training)
-    return list(tensors(module(*made(case.inputs))))
+    inputs = case.inputs
+    if isinstance(inputs[0], dict):
+        inputs = [inputs[0][training]]
+    return list(tensors(module(*made(inputs))))
 
 
 def made(inputs):

@@ -106,7 +106,7 @@ TABLES = dict(
         'FusedSemanticHead': (
             dict(MASK, num_ins=5, fusion_level=1), FIVE
         ),
-        'GARetinaHead': (DENSE, FIVE),
+        'GARetinaHead': (DENSE, tuple(Size((1, *s[1:])) for s in FIVE)),
         'GFLHead': (dict(DENSE, **GN, **ONE_ANCHOR), FIVE),
         'GlobalContextHead': (MASK, FIVE),
         'GridHead': (
@@ -118,7 +118,13 @@ TABLES = dict(
         ),
         'HTCMaskHead': (MASK, ROI, ROI),
         'LADHead': (dict(DENSE, **GN), FIVE),
-        'LDHead': (dict(DENSE, **GN, **ONE_ANCHOR), FIVE),
+        'LDHead': (
+            dict(
+                DENSE, **GN, **ONE_ANCHOR,
+                loss_ld=dict(type='KnowledgeDistillationKLDivLoss'),
+            ),
+            FIVE,
+        ),
         'MaskPointHead': (
             dict(num_classes=4, in_channels=16, fc_channels=16),
             Size((4, 16, 9)),
@@ -233,7 +239,9 @@ TABLES = dict(
         'ASPPHead': (SEGMENT, MAP),
         'CCHead': (SEGMENT, MAP),
         'DAHead': (dict(SEGMENT, pam_channels=8), MAP),
-        'DDRHead': (SEGMENT, (Size((2, 8, 16, 16)), *MAP)),
+        'DDRHead': (
+            SEGMENT, {True: (Size((2, 8, 16, 16)), *MAP), False: MAP[0]}
+        ),
         'DMHead': (SEGMENT, MAP),
         'DNLHead': (SEGMENT, MAP),
         'DPTHead': (
@@ -269,7 +277,7 @@ TABLES = dict(
                 SEGMENT, in_channels=(16, 16, 16), in_index=(0, 1, 2),
                 branch_channels=(8, 16), input_transform='multiple_select',
             ),
-            FOUR,
+            tuple(Size((2, 16, n, n)) for n in (128, 64, 64)),
         ),
         'LightHamHead': (
             dict(
@@ -282,7 +290,9 @@ TABLES = dict(
             dict(SEGMENT, ocr_channels=8), MAP, Size((2, 4, 16, 16))
         ),
         'PIDHead': (
-            SEGMENT, tuple(Size((2, 16 // n, 16, 16)) for n in (2, 1, 2))
+            SEGMENT,
+            {True: (Size((2, 8, 16, 16)), *MAP, Size((2, 8, 16, 16))),
+             False: MAP[0]},
         ),
         'PSAHead': (dict(SEGMENT, mask_size=(16, 16)), MAP),
         'PSPHead': (SEGMENT, MAP),
@@ -293,12 +303,16 @@ TABLES = dict(
             Size((2, 16, 9)),
             Size((2, 4, 9)),
         ),
-        'SETRMLAHead': (dict(ALL_FOUR, channels=32, mla_channels=8), FOUR),
+        'SETRMLAHead': (dict(ALL_FOUR, channels=32, mla_channels=8), MAP * 4),
         'SETRUPHead': (dict(SEGMENT, num_convs=3), MAP),
         'STDCHead': (dict(SEGMENT, num_convs=3), MAP),
         'SegformerHead': (ALL_FOUR, FOUR),
         'SegmenterMaskTransformerHead': (
-            dict(SEGMENT, num_layers=2, num_heads=2, embed_dims=16), MAP
+            dict(
+                SEGMENT, num_layers=2, num_heads=2, embed_dims=16,
+                norm_cfg=dict(type='LN'),
+            ),
+            MAP,
         ),
         'UPerHead': (ALL_FOUR, FOUR),
     },
@@ -337,11 +351,17 @@ NOTHING = {
     ('mmseg', 'conv_cfg'): {
         'ANNHead', 'APCHead', 'DAHead', 'DDRHead', 'DMHead', 'DPTHead',
         'DepthwiseSeparableASPPHead', 'DepthwiseSeparableFCNHead', 'EMAHead',
-        'ISAHead', 'LRASPPHead', 'LightHamHead', 'OCRHead', 'PIDHead',
-        'PSAHead', 'PSPHead', 'PointHead', 'SETRUPHead', 'SegformerHead',
-        'SegmenterMaskTransformerHead',
+        'EncHead', 'ISAHead', 'LRASPPHead', 'LightHamHead', 'OCRHead',
+        'PIDHead', 'PSAHead', 'PSPHead', 'PointHead', 'SETRMLAHead',
+        'SETRUPHead', 'SegformerHead', 'SegmenterMaskTransformerHead',
     },
-    ('mmdet', 'kernel_dna'): {'CenterNetHead'},
+    ('mmdet', 'kernel_dna'): {
+        'CenterNetHead', 'MaskPointHead', 'Shared2FCBBoxHead',
+    },
+    ('mmseg', 'kernel_dna'): {
+        'DAHead', 'DDRHead', 'EMAHead', 'EncHead', 'ISAHead', 'LRASPPHead',
+        'LightHamHead', 'OCRHead', 'PIDHead', 'PSAHead', 'PointHead',
+    },
 }  # fmt: skip
 BY_KEY = {'IterativeDecodeHead'}
 
@@ -356,6 +376,6 @@ def test_lists_are_complete(library):
     assert not TABLES[library].keys() & EXCLUDED[library].keys()
 
 
-@pytest.mark.parametrize('case', cases(TABLES, NOTHING, BY_KEY), ids=str)
+@pytest.mark.parametrize('case', cases(TABLES, NOTHING, BY_KEY))
 def test_head(case):
     check(case)

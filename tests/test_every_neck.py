@@ -187,6 +187,6 @@ def test_lists_are_complete(library):
     assert not TABLES[library].keys() & EXCLUDED[library].keys()
 
 
-@pytest.mark.parametrize('case', cases(TABLES, NOTHING), ids=str)
+@pytest.mark.parametrize('case', cases(TABLES, NOTHING))
 def test_neck(case):
     check(case)

@@ -10,7 +10,7 @@ import functools
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mmengine.logging import print_log
@@ -22,7 +22,7 @@ from torch import nn
 from ..layers import Adapter, KernelDNALayer, become_family
 from ..layers.disguise import disguising
 from .grouping import Family, group_families, near_misses
-from .marks import mark, prepare
+from .marks import mark, prepare, settings_of
 from .report import list_families, report
 from .sites import Site, sites, walk
 
@@ -169,6 +169,7 @@ def _forming(build_func: Callable) -> Callable:
             if isinstance(built, nn.Module):
                 if key is not None:
                     mark(built, **key)
+                _say_ignored(built, cfg, key)
                 _build.modules.append(built)
                 families = _form(built, last=False)
                 _build.parents += [f.parent.module for f in families]
@@ -182,6 +183,22 @@ def _forming(build_func: Callable) -> Callable:
 
     build.forms_families_after = build_func  # type: ignore[attr-defined]
     return build
+
+
+def _say_ignored(built: nn.Module, cfg: Any, key: dict | None) -> None:
+    """Some classes take a ``conv_cfg`` and give it to no layer."""
+    asked, advice = key, ''
+    if key is None and isinstance(cfg, Mapping):
+        asked = settings_of(cfg.get('conv_cfg'))
+        advice = ' Its config takes kernel_dna=dict(...) instead.'
+    if asked is None or any('kernel_dna' in vars(m) for m in built.modules()):
+        return
+    print_log(
+        f'No family forms in {type(built).__name__}: none of its layers gets '
+        f'the {"conv_cfg" if key is None else "kernel_dna"}.{advice}',
+        'current',
+        logging.WARNING,
+    )
 
 
 def _complete() -> None:
