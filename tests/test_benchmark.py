@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import perturb_adapters
 from matplotlib.image import imread
 from mmengine.config import Config
 from torch import nn
@@ -16,6 +17,8 @@ from mmkdna.measure import (
     Conditions,
     backbone_subject,
     build_model,
+    config_subject,
+    equalise,
     interleave,
     layer_subject,
     parse_conv_type,
@@ -116,6 +119,53 @@ def test_a_child_saves_its_input_once():
     kernel = 4 * 32 * 32 * 9
     # One tensor of the input's size, the derived kernel, and the adapter's.
     assert saved_bytes(child.model, child.loss) < x + kernel + 10_000
+
+
+@pytest.mark.parametrize('name', ['maskrcnn', 'retinanet', 'upernet'])
+def test_what_a_whole_model_keeps_is_printed(tool, name, capsys, tmp_path):
+    config, out = ROOT / f'configs/digits/kdna_{name}_r18.py', tmp_path / 'a'
+    arguments = ['--saved', '--size', '64x96', '--json', str(out)]
+    tool('benchmark').main([str(config), *arguments])
+    (title, rows), *_ = json.loads(out.read_text()).items()
+    assert title.startswith(f'kdna_{name}_r18, saved, batch 2, 64x96, ')
+    ours, plain = (rows[kind] for kind in ('KernelDNA', 'plain'))
+    # Less than a byte of each million may be a gate's or a norm's: what is
+    # here is small, and so are its channels.
+    assert plain['bytes'] <= ours['bytes'] < 1.02 * plain['bytes']
+    printed = capsys.readouterr().out
+    assert f'{ours["bytes"] / plain["bytes"]:.4f}' in printed
+    with pytest.raises(BadInput, match='--saved --png: expected one'):
+        tool('benchmark').main([str(config), *arguments, '--png', 'a.png'])
+
+
+def test_a_twin_gets_the_function_that_it_is_beside():
+    how = Conditions(2, (64, 64))
+    cfg = Config.fromfile(ROOT / 'configs/digits/kdna_maskrcnn_r18.py')
+    plain = config_subject(None, cfg, how)
+    ours = config_subject(dict(type='KernelDNA'), cfg, how)
+
+    def loss(subject):
+        torch.manual_seed(0)
+        return subject.loss()
+
+    assert not loss(plain).allclose(loss(ours))
+    assert equalise(plain.model, ours.model)
+    torch.testing.assert_close(loss(plain), loss(ours))
+    perturb_adapters(ours.model)
+    assert not equalise(plain.model, ours.model)
+
+
+def test_a_segmentor_sees_the_size_that_is_asked_for():
+    how = Conditions(2, (64, 96))
+    cfg = Config.fromfile(ROOT / 'configs/digits/kdna_upernet_r18.py')
+    subject = config_subject(None, cfg, how)
+    seen = []
+    subject.model.backbone.register_forward_pre_hook(
+        lambda module, inputs: seen.append(inputs[0].shape[2:])
+    )
+    subject.loss()
+    subject.run('forward')
+    assert seen == [(64, 96)] * 2
 
 
 def test_rounds_change_their_order_and_memory_may_run_out():

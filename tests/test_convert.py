@@ -270,3 +270,14 @@ class TestRevert:
         child = copy.deepcopy(convert(convs())[1][0])
         with pytest.raises(BadInput, match='lost their parent'):
             mmkdna.revert(child)
+
+
+def test_a_parametrised_parent_is_not_reverted():
+    stage = nn.Sequential(*(nn.Conv2d(8, 8, 3) for _ in range(2)))
+    model = mmkdna.convert(stage, min_channels=8)
+    nn.utils.parametrizations.weight_norm(model[1])
+    x = torch.randn(1, 8, 9, 9)
+    before = model(x)
+    with pytest.raises(BadInput, match='these layers are parametrised: 1'):
+        mmkdna.revert(model)
+    assert torch.equal(model(x), before)

@@ -8,6 +8,7 @@ from ..errors import BadInput
 from ..families import form_families, mark, sites
 from ..families.grouping import group_families, near_misses
 from ..layers import KernelDNALayer, become_plain
+from ..layers.member import MEMBERS
 from .state_dict import distance, log_loss
 
 
@@ -73,8 +74,9 @@ def revert(model: nn.Module) -> nn.Module:
 
     Raises:
         BadInput: If a child's gate is not exactly 1 for every input, so that
-            no plain layer computes what it does, or a member of one of its
-            families is not in the model. The model is as it was.
+            no plain layer computes what it does, a member of one of its
+            families is not in the model, or one is parametrised. The model is
+            as it was.
     """
     members = _members(model)
     inside = set(members.values())
@@ -87,6 +89,16 @@ def revert(model: nn.Module) -> nn.Module:
         raise BadInput(
             'the families of these layers have members elsewhere, or have '
             f'lost their parent: {", ".join(apart)}. Revert the whole model'
+        )
+    made = [
+        name
+        for name, layer in members.items()
+        if type(layer) not in MEMBERS.values()
+    ]
+    if made:
+        raise BadInput(
+            f'the weights of these layers are parametrised: {", ".join(made)}.'
+            ' Remove that first (parametrize.remove_parametrizations)'
         )
     gated = [
         name

@@ -208,6 +208,9 @@ def config_subject(
         cfg = switched(cfg, conv_cfg)
     trainee = Trainee(cfg, how.device)
     model = how.place(trainee.model)
+    if getattr(model.data_preprocessor, 'size', None) is not None:
+        # A segmentor's pads each image to the crop that it trains on.
+        model.data_preprocessor.size = how.size
     batch = synthetic_batch(cfg, how.batch, how.size)
 
     def prepared(training: bool) -> dict:
