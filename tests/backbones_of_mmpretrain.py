@@ -219,6 +219,12 @@ MMPRETRAIN = {
     ),
     'ShuffleNetV1': (dict(groups=3, widen_factor=0.5), IMAGE),
     'ShuffleNetV2': (dict(widen_factor=0.5), IMAGE),
+    'SparseConvNeXt': (
+        dict(arch=dict(depths=[2, 2, 2, 2], channels=[8, 8, 16, 16])), IMAGE
+    ),
+    'SparseResNet': (
+        dict(R50, norm_cfg=dict(type='SparseBatchNorm2d')), IMAGE
+    ),
     'SwinTransformer': (
         dict(
             arch=dict(

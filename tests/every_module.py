@@ -125,11 +125,12 @@ def build(case, kernel_dna):
     return registry.build(cfg)
 
 
-def check(case):
+def check(case, log):
     """All that holds for a module; see the functions that it calls."""
     plain, ours = start(case, False, 0), start(case, True, 0)
     families = mmkdna.list_families(ours)
     assert bool(families) == case.forms
+    assert families or 'No family forms in ' in log.text
     check_start(case, plain, ours)
     wake(plain)
     make_children_as_parents(plain, families)

@@ -377,5 +377,5 @@ def test_lists_are_complete(library):
 
 
 @pytest.mark.parametrize('case', cases(TABLES, NOTHING, BY_KEY))
-def test_head(case):
-    check(case)
+def test_head(case, log):
+    check(case, log)

@@ -188,5 +188,5 @@ def test_lists_are_complete(library):
 
 
 @pytest.mark.parametrize('case', cases(TABLES, NOTHING))
-def test_neck(case):
-    check(case)
+def test_neck(case, log):
+    check(case, log)
