@@ -5,11 +5,13 @@ import json
 from pathlib import Path
 
 import pytest
+import requests
 import torch
 import yaml
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 from safetensors import safe_open
+from safetensors.torch import save_file
 from zoo_server import ZooServer
 
 import mmkdna
@@ -245,3 +247,15 @@ def test_where_a_source_is():
         source_url('y.pth')
     with pytest.raises(BadInput, match='how its SHA-256 begins'):
         derive._upstream('http://x/y.pth')
+
+
+def test_a_safetensors_file_loads_by_its_path(tmp_path):
+    path = tmp_path / 'weights.safetensors'
+    notes = {'dataset_meta': '{"classes": ["a"]}'}
+    save_file({'a': torch.ones(2)}, path, notes)
+    loaded = CheckpointLoader.load_checkpoint(str(path))
+    assert loaded['state_dict']['a'].equal(torch.ones(2))
+    assert loaded['meta']['dataset_meta'] == {'classes': ['a']}
+    # An address of the web that ends so is not a file.
+    with pytest.raises((requests.RequestException, OSError)):
+        CheckpointLoader.load_checkpoint('http://127.0.0.1:9/a.safetensors')

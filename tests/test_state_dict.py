@@ -243,6 +243,12 @@ class TestPartialLoads:
         assert f'{prefix}layer4.1.conv2.weight is loaded' in record.message
         assert record.message.endswith('nothing of: layer4.1.conv1')
 
+    def test_a_module_that_is_called_adapter_confuses_nobody(self, log):
+        model = nn.ModuleDict(dict(vit_adapter=randomise(build(R18))))
+        log.clear()
+        model.load_state_dict(model.state_dict())
+        assert not log.text
+
     def test_a_parents_block_alone_says_that_others_change(self, log):
         model = randomise(build(R50))
         log.clear()

@@ -10,7 +10,10 @@ import yaml
 
 from mmkdna.checkpoint import read_checkpoint, read_weights
 from mmkdna.measure.runs import SCORES
-from mmkdna.zoo.index import read_index
+from mmkdna.zoo.derive import source_url
+from mmkdna.zoo.download import sha256
+from mmkdna.zoo.index import is_url, read_index
+from mmkdna.zoo.table import rewritten
 
 ROOT = Path(__file__).parent.parent
 TRAINED = [e for e in read_index().entries.values() if e.weights]
@@ -84,3 +87,22 @@ def test_weights_are_small_enough_for_a_repository():
     listed = {ROOT / e.weights for e in TRAINED}
     logs = {ROOT / e.metadata['Training Log'] for e in TRAINED}
     assert set(files) == listed | logs
+
+
+def test_the_page_is_that_of_the_index():
+    page = (ROOT / 'docs/model_zoo.md').read_text()
+    # python -m mmkdna.zoo table docs/model_zoo.md writes it.
+    assert page == rewritten(page, read_index())
+
+
+def test_the_index_names_configs_that_are_there():
+    index = read_index()
+    assert index.root == str(ROOT)
+    for name, entry in index.entries.items():
+        assert (ROOT / entry.config).is_file(), name
+        if entry.source:
+            assert source_url(entry.source).startswith('https://')
+        if entry.weights and not is_url(entry.weights):
+            path = ROOT / entry.weights
+            assert sha256(str(path)) == entry.sha256, name
+            assert path.stat().st_size == entry.size, name

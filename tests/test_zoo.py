@@ -8,19 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
-import requests
 import torch
 import yaml
 from mmengine.runner import CheckpointLoader
-from safetensors.torch import save, save_file
+from safetensors.torch import save
 from zoo_server import ZooServer
 
 from mmkdna.errors import BadInput
 from mmkdna.zoo import download, resolve
 from mmkdna.zoo.__main__ import main
-from mmkdna.zoo.derive import source_url
-from mmkdna.zoo.download import sha256
-from mmkdna.zoo.index import is_url, read_index
+from mmkdna.zoo.index import read_index
 from mmkdna.zoo.store import obtain
 from mmkdna.zoo.table import BEGIN, END, rewritten
 
@@ -342,18 +339,6 @@ def test_the_command_line(server, cache, index, capsys):
         main(['verify'])
 
 
-def test_a_safetensors_file_loads_by_its_path(tmp_path):
-    path = tmp_path / 'weights.safetensors'
-    notes = {'dataset_meta': '{"classes": ["a"]}'}
-    save_file({'a': torch.ones(2)}, path, notes)
-    loaded = CheckpointLoader.load_checkpoint(str(path))
-    assert loaded['state_dict']['a'].equal(torch.ones(2))
-    assert loaded['meta']['dataset_meta'] == {'classes': ['a']}
-    # An address of the web that ends so is not a file.
-    with pytest.raises((requests.RequestException, OSError)):
-        CheckpointLoader.load_checkpoint('http://127.0.0.1:9/a.safetensors')
-
-
 RANKS = """
 import sys
 import torch.distributed as dist
@@ -390,25 +375,6 @@ def test_the_ranks_of_a_job_fetch_once(server, cache, index):
     # An error is everybody's, and nobody waits for the others.
     assert done.stdout.count('no such entry, but thing') == 2
     assert server.asked('ok') == [None]
-
-
-def test_the_page_is_that_of_the_index():
-    page = (ROOT / 'docs/model_zoo.md').read_text()
-    # python -m mmkdna.zoo table docs/model_zoo.md writes it.
-    assert page == rewritten(page, read_index())
-
-
-def test_the_index_names_configs_that_are_there():
-    index = read_index()
-    assert index.root == str(ROOT)
-    for name, entry in index.entries.items():
-        assert (ROOT / entry.config).is_file(), name
-        if entry.source:
-            assert source_url(entry.source).startswith('https://')
-        if entry.weights and not is_url(entry.weights):
-            path = ROOT / entry.weights
-            assert sha256(str(path)) == entry.sha256, name
-            assert path.stat().st_size == entry.size, name
 
 
 def test_the_tables_of_a_page(cache, index, tmp_path):

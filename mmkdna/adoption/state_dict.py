@@ -360,30 +360,24 @@ def log_loss(lost: Mapping[str, float]) -> None:
 
 def _say_who_follows(state: State, prefix: str, module: nn.Module) -> None:
     """A parent's kernel alone changes its children, too: say so."""
-    names: dict[KernelDNALayer, list[str]] = {}
-    for name, layer in _members(module).items():
-        names.setdefault(layer, []).append(name)
+    members = _members(module)
+    names = {layer: name for name, layer in members.items()}
     loaded = {
-        name.removesuffix('.')
+        members.get(key.rpartition('adapter.')[0].removesuffix('.'))
         for key in state
-        if (name := key.partition('adapter.')[0]) != key
     }
-    for layer, aliases in names.items():
-        kernel = next(
-            (k for a in aliases if (k := _key(a, 'weight')) in state), None
-        )
-        if kernel is None or layer.adapter is not None:
-            continue
-        left = [
-            child
-            for child in layer.family.children
-            if loaded.isdisjoint(names.get(child, ()))
-        ]
+    parents = {
+        layer: key
+        for name, layer in members.items()
+        if layer.adapter is None and (key := _key(name, 'weight')) in state
+    }
+    for parent, key in parents.items():
+        left = [c for c in parent.family.children if c not in loaded]
         if left:
             _warn(
-                f'{prefix}{kernel} is loaded, and with it changes the kernel '
-                f'of {len(left)} children that this checkpoint has nothing of',
-                [names[child][0] for child in left if child in names],
+                f'{prefix}{key} is loaded, and with it changes the kernel of '
+                f'{len(left)} children that this checkpoint has nothing of',
+                [names[child] for child in left if child in names],
             )
 
 

@@ -20,6 +20,8 @@ _CATALOGUES = {
     'torchvision://': get_torchvision_models,
     'open-mmlab://': get_external_models,
 }
+_START = 'children start as their parents'
+"""What adoption does: files that were made in another way are made anew."""
 
 
 def derive(entry: Entry, index: Index) -> str:
@@ -48,7 +50,7 @@ def derived_path(entry: Entry, cfg: Config) -> str:
     """Where a derived entry's file is, once it is made."""
     from .. import __version__
 
-    made_of = f'{entry.source}\n{__version__}\n{cfg.pretty_text}'
+    made_of = f'{entry.source}\n{__version__}\n{_START}\n{cfg.pretty_text}'
     digits = hashlib.sha256(made_of.encode()).hexdigest()[:8]
     return osp.join(home(), f'{entry.name}-{digits}.safetensors')
 
