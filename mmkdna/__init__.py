@@ -7,13 +7,8 @@
 
 from . import peers
 from .adoption import convert, revert
-from .families import (
-    Family,
-    KernelDNA,
-    form_families,
-    list_families,
-    report,
-)
+from .families import Family, KernelDNA, form_families, list_families
+from .report import report
 from .zoo import register_schemes
 
 __version__ = '0.1.0'

@@ -40,6 +40,13 @@ def are_ints(values: object, least: int) -> bool:
     )
 
 
-def one_of(choices: Iterable) -> str:
-    """Words for what is expected: one of these."""
-    return 'one of ' + ', '.join(map(repr, choices))
+def check_int(what: str, value: object, least: int) -> None:
+    """Raise :class:`BadInput` for what is no int of at least this much."""
+    check(what, value, is_int(value, least), f'an int of at least {least}')
+
+
+def check_one_of(what: str, value: object, choices: Iterable) -> None:
+    """Raise :class:`BadInput` for a value that is none of these."""
+    known = list(choices)
+    expected = 'one of ' + ', '.join(map(repr, known))
+    check(what, value, value in known, expected)

@@ -281,3 +281,12 @@ def test_a_parametrised_parent_is_not_reverted():
     with pytest.raises(BadInput, match='these layers are parametrised: 1'):
         mmkdna.revert(model)
     assert torch.equal(model(x), before)
+
+
+def test_a_reverted_model_has_its_keys_in_the_order_of_before():
+    model = nn.Sequential(*(nn.Conv2d(8, 8, 3) for _ in range(2)))
+    keys = list(model.state_dict())
+    names = [name for name, _ in model.named_parameters()]
+    mmkdna.revert(mmkdna.convert(model, min_channels=8))
+    assert list(model.state_dict()) == keys
+    assert [name for name, _ in model.named_parameters()] == names

@@ -130,7 +130,7 @@ def test_adapters_that_outweigh_their_kernels_form_by_name_alone(
     log.clear()
     assert formed(*layers(families=[['0', '1']])) == ['0 <- 1']
     (warning,) = [r for r in log.records if r.levelname == 'WARNING']
-    assert '0 as a child has an adapter of' in warning.message
+    assert '0 as a child: its adapter would have' in warning.message
     assert 'Leave it out' in warning.message
 
 
@@ -213,6 +213,15 @@ def test_a_neck_given_as_a_list_has_names_of_its_own():
     assert [y.shape for y in neck(x)] == [y.shape for y in x]
 
 
+def test_names_form_in_a_part_that_came_later():
+    names = [['0', '1']]
+    model = nn.ModuleDict(dict(one=nn.Sequential(*map(conv_of, [names] * 3))))
+    assert len(mmkdna.form_families(model)) == 1
+    model['other'] = nn.Sequential(*map(conv_of, [names] * 2))
+    found = list(map(str, mmkdna.form_families(model)))
+    assert found == ['one.0 <- one.1', 'other.0 <- other.1']
+
+
 @pytest.mark.parametrize(
     ('families', 'message'),
     [
@@ -230,6 +239,10 @@ def test_one_layer_in_two_families_is_refused(build):
     pairs = [['stages.0.0', 'stages.0.1'], ['stages.0.2', 'stages.0.1.conv']]
     with pytest.raises(BadInput, match='listed twice'):
         build(3, families=pairs)
+
+
+def conv_of(names):
+    return conv(families=names)
 
 
 def listed(*others, **layer):

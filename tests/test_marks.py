@@ -41,6 +41,17 @@ class Inherits(Convs):
 
 
 @MODELS.register_module(force=True)
+class Hands(nn.Module):
+    """Hands its conv_cfg, None by default, to a module built inside."""
+
+    def __init__(self, conv_cfg=None):
+        super().__init__()
+        if conv_cfg is None:
+            conv_cfg = dict(type='Conv2d')
+        self.inner = MODELS.build(dict(type='Convs', conv_cfg=conv_cfg))
+
+
+@MODELS.register_module(force=True)
 class Temporal(Convs):
     """As MMPose's TCN: of one-dimensional convolutions."""
 
@@ -125,6 +136,15 @@ def test_bias_false_in_a_conv_cfg_holds(name, conv_cfg):
     model = MODELS.build(dict(type=name, conv_cfg=conv_cfg))
     assert families(model) == ['1 <- 2']
     assert [layer.bias for layer in model] == [None] * 3
+
+
+def test_a_default_is_that_of_the_class_that_got_the_conv_cfg():
+    plain, ours = (
+        MODELS.build(dict(type='Hands', conv_cfg=conv_cfg))
+        for conv_cfg in (None, CONV_CFG)
+    )
+    assert all(layer.bias is not None for layer in (*plain.inner, *ours.inner))
+    assert families(ours) == ['inner.1 <- inner.2']
 
 
 def test_the_callers_arguments_win_over_a_default():

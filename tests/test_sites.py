@@ -148,7 +148,7 @@ def test_a_conv_module_with_efficient_bn_eval_stays_plain(log):
         )
     )
     assert families(model) == []
-    reason = 'efficient_conv_bn_eval of ConvModule fuses its weight'
+    reason = 'ConvModule.efficient_conv_bn_eval_forward fuses its weight'
     assert reason in log.messages[-1]
     x = torch.randn(2, 16, 8, 8)
     with torch.no_grad():

@@ -10,7 +10,7 @@ from rich.table import Table
 
 import mmkdna
 from mmkdna.cli import config_parser, exit_on_bad_input, load_config
-from mmkdna.families import Report
+from mmkdna.report import Report
 from mmkdna.measure import build_model
 
 

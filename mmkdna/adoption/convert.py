@@ -7,8 +7,8 @@ from torch import nn
 from ..errors import BadInput
 from ..families import form_families, mark, sites
 from ..families.grouping import group_families, near_misses
-from ..layers import KernelDNALayer, become_plain
-from ..layers.member import MEMBERS
+from ..layers import KernelDNALayer
+from ..layers.member import MEMBERS, become_plain
 from .state_dict import distance, log_loss
 
 
@@ -51,7 +51,7 @@ def convert(
     finally:
         for layer in new:
             if 'family' not in vars(layer):
-                del layer.kernel_dna
+                layer.__dict__.pop('kernel_dna', None)
     log_loss(
         {
             name: distance(kernels[layer], layer.kernel())

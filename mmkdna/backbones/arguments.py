@@ -21,6 +21,8 @@ def kernel_dna_cfg(conv_cfg: dict | None, **defaults: Any) -> dict:
         "dict(type='KernelDNA', ...) or None; for another conv type use the "
         'plain backbone',
     )
+    # A build has added which conv type is the default here: nn.Conv2d.
+    conv_cfg.pop('plain', None)
     return {**defaults, **conv_cfg}
 
 

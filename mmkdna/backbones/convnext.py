@@ -6,7 +6,7 @@ from mmengine.registry import MODELS
 from mmpretrain.models.backbones import ConvNeXt
 from mmpretrain.models.backbones.convnext import ConvNeXtBlock
 
-from ..errors import check, one_of
+from ..errors import check_one_of
 from ..families import mark
 from .arguments import expand_and_project, kernel_dna_cfg
 
@@ -36,7 +36,7 @@ class KDNAConvNeXt(ConvNeXt):
     def __init__(
         self, arch: str = 'tiny', conv_cfg: dict | None = None, **kwargs: Any
     ) -> None:
-        check('arch', arch, arch in ARCHS, one_of(ARCHS))
+        check_one_of('arch', arch, ARCHS)
         conv_cfg = kernel_dna_cfg(
             conv_cfg, kernel_sizes=[1], min_channels=1, family_size=3
         )

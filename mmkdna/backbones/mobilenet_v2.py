@@ -6,7 +6,7 @@ from mmcv.cnn import ConvModule
 from mmengine.registry import MODELS
 from mmpretrain.models.backbones import MobileNetV2
 
-from ..errors import check, one_of
+from ..errors import check_one_of
 from ..families import mark
 from .arguments import expand_and_project, kernel_dna_cfg
 
@@ -42,12 +42,7 @@ class KDNAMobileNetV2(MobileNetV2):
         conv_cfg: dict | None = None,
         **kwargs: Any,
     ) -> None:
-        check(
-            'widen_factor',
-            widen_factor,
-            widen_factor in WIDTHS,
-            one_of(WIDTHS),
-        )
+        check_one_of('widen_factor', widen_factor, WIDTHS)
         conv_cfg = kernel_dna_cfg(conv_cfg, kernel_sizes=[1], min_channels=1)
         del conv_cfg['type']
         super().__init__(widen_factor, **kwargs)

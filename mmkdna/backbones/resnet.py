@@ -6,7 +6,7 @@ from mmengine.registry import MODELS
 from mmpretrain.models.backbones import ResNet
 from mmpretrain.models.backbones.resnet import BasicBlock, Bottleneck
 
-from ..errors import check, one_of
+from ..errors import check_one_of
 from .arguments import kernel_dna_cfg
 
 
@@ -44,12 +44,7 @@ class KDNAResNet(ResNet):
     def __init__(
         self, depth: int, conv_cfg: dict | None = None, **kwargs: Any
     ) -> None:
-        check(
-            'depth',
-            depth,
-            depth in self.arch_settings,
-            one_of(self.arch_settings),
-        )
+        check_one_of('depth', depth, self.arch_settings)
         family_size = [3, 2] if depth == 18 else 2
         conv_cfg = kernel_dna_cfg(conv_cfg, family_size=family_size)
         super().__init__(depth, conv_cfg=conv_cfg, **kwargs)

@@ -2,9 +2,8 @@
 
 from ..layers import Settings
 from .forming import form_families, install
-from .grouping import Family, Member, group_families
+from .grouping import Family, Member, group_families, list_families
 from .marks import KernelDNA, mark
-from .report import Report, ReportRow, list_families, report
 from .sites import sites
 
 install()
@@ -13,14 +12,11 @@ __all__ = [
     'Family',
     'KernelDNA',
     'Member',
-    'Report',
-    'ReportRow',
     'Settings',
     'form_families',
     'group_families',
     'install',
     'list_families',
     'mark',
-    'report',
     'sites',
 ]

@@ -10,7 +10,7 @@ import functools
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mmengine.logging import print_log
@@ -19,12 +19,12 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.registry import MODELS, Registry
 from torch import nn
 
-from ..layers import Adapter, KernelDNALayer, become_family
+from ..layers import Adapter, KernelDNALayer
 from ..layers.disguise import disguising
-from .grouping import Family, group_families, near_misses
+from ..layers.member import become_family
+from .grouping import Family, group_families, list_families, near_misses
 from .marks import mark, prepare, settings_of
-from .report import list_families, report
-from .sites import Site, sites, walk
+from .sites import Site, sites, walk, weighs_more
 
 when_built: list[Callable[[nn.Module], None]] = []
 """What else is done to every module that is built."""
@@ -36,7 +36,7 @@ class _Build(threading.local):
     def __init__(self) -> None:
         self.depth = 0
         self.modules: list[nn.Module] = []
-        self.parents: list[nn.Module] = []
+        self.formed: list[Family] = []
 
 
 _build = _Build()
@@ -71,10 +71,16 @@ def _form(model: nn.Module, last: bool) -> list[Family]:
         model.train(model.training)
         for module, mode in modes:
             module.training = mode
-        families = group_families(_sites(model), last)
-    for family in families:
-        _link(family)
-    if families:
+        found = _sites(model)
+        families = group_families(found, last)
+        for family in families:
+            _link(family, {site.layer: site for site in found})
+        done = {family.parent.module.kernel_dna for family in families}
+        for site in found:
+            # Names are of one module; what they leave out is done with.
+            listed = site.kind.settings.families and not site.is_member
+            if listed and site.kind.settings in done:
+                del site.layer.kernel_dna
         _initialise_as_plain(model)
     for listener in when_built:
         listener(model)
@@ -85,23 +91,17 @@ def _sites(model: nn.Module) -> list[Site]:
     return sites(model, {id(module) for module in _build.modules})
 
 
-def _link(family: Family) -> None:
+def _link(family: Family, found: Mapping[nn.Module, Site]) -> None:
     """Give each child an adapter that takes after the kernel it replaces."""
     adapters = []
     for name, layer in family.children:
-        site = Site(name, layer, layer.kernel_dna, (), '', '')
-        kernel, adapter = layer.weight, Adapter(*site.adapter_arguments)
-        adapter.to(kernel).train(layer.training)
-        adapter.requires_grad_(kernel.requires_grad)
-        adapters.append(adapter)
-        size = math.prod(site.shape)
-        if site.adapter_size >= size:
-            print_log(
-                f'KernelDNA: {name} as a child has an adapter of '
-                f'{site.adapter_size:,} parameters, its kernel had {size:,}. '
-                'Leave it out of families, or raise reduction.',
-                'current',
-                logging.WARNING,
+        kind = found[layer].kind
+        adapter = Adapter(*kind.adapter).to(layer.weight).train(layer.training)
+        adapters.append(adapter.requires_grad_(kind.trained))
+        if reason := weighs_more(kind):
+            _warn(
+                f'KernelDNA: {name} as a child: {reason}. Leave it out of '
+                'families, or raise reduction.'
             )
     children = [layer for _, layer in family.children]
     become_family(family.parent.module, children, adapters)
@@ -120,15 +120,30 @@ def _initialise_as_plain(model: nn.Module) -> None:
 def _tell(model: nn.Module, formed: bool) -> None:
     """Log what formed, and what did not and why."""
     if formed:
-        print_log(report(model).summary, 'current')
+        print_log(_summary(model), 'current')
     for (owner, settings), misses in near_misses(_sites(model)).items():
-        print_log(
+        _warn(
             f'No family forms in {owner or type(model).__name__} under '
             f'conv_cfg={settings}: its layers stay plain. Nearest misses: '
-            f'{misses}',
-            'current',
-            logging.WARNING,
+            f'{misses}'
         )
+
+
+def _summary(model: nn.Module) -> str:
+    families = list_families(model)
+    children = [child.module for f in families for child in f.children]
+    ours = plain = sum(p.numel() for p in model.parameters())
+    for child in children:
+        plain += math.prod(child.kernel_shape)
+        plain -= sum(p.numel() for p in child.adapter.parameters())
+    return (
+        f'KernelDNA: {len(families)} families, {len(children)} children; '
+        f'{ours:,} parameters instead of {plain:,} ({ours / plain - 1:+.1%})'
+    )
+
+
+def _warn(message: str) -> None:
+    print_log(message, 'current', logging.WARNING)
 
 
 def install() -> None:
@@ -136,10 +151,11 @@ def install() -> None:
 
     Registries made later inherit the ``build_func`` of their parent.
     """
-    for registry in _with_descendants(MODELS):
-        plain = getattr(
-            registry.build_func, 'forms_families_after', registry.build_func
-        )
+    registries = [MODELS]
+    for registry in registries:
+        registries += registry.children.values()
+        function = registry.build_func
+        plain = getattr(function, 'forms_families_after', function)
         registry.build_func = _forming(plain)
     # It asks for depthwise convs by isinstance.
     DefaultOptimWrapperConstructor.__call__ = disguising(  # type: ignore
@@ -147,20 +163,13 @@ def install() -> None:
     )
 
 
-def _with_descendants(registry: Registry) -> Iterator[Registry]:
-    yield registry
-    for child in registry.children.values():
-        yield from _with_descendants(child)
-
-
 def _forming(build_func: Callable) -> Callable:
     @functools.wraps(build_func)
     def build(cfg: Any, *args: Any, registry: Registry, **kwargs: Any) -> Any:
         if isinstance(cfg, list):
             # As mmengine, which does not come by here for the items.
-            return Sequential(
-                *(build(c, *args, registry=registry, **kwargs) for c in cfg)
-            )
+            items = (build(c, *args, registry=registry, **kwargs) for c in cfg)
+            return Sequential(*items)
         cfg, key = prepare(cfg, registry)
         outermost = _build.depth == 0
         _build.depth += 1
@@ -171,8 +180,7 @@ def _forming(build_func: Callable) -> Callable:
                     mark(built, **key)
                 _say_ignored(built, cfg, key)
                 _build.modules.append(built)
-                families = _form(built, last=False)
-                _build.parents += [f.parent.module for f in families]
+                _build.formed += _form(built, last=False)
             if outermost:
                 _complete()
             return built
@@ -187,18 +195,18 @@ def _forming(build_func: Callable) -> Callable:
 
 def _say_ignored(built: nn.Module, cfg: Any, key: dict | None) -> None:
     """Some classes take a ``conv_cfg`` and give it to no layer."""
-    asked, advice = key, ''
-    if key is None and isinstance(cfg, Mapping):
-        asked = settings_of(cfg.get('conv_cfg'))
-        advice = ' Its config takes kernel_dna=dict(...) instead.'
-    if asked is None or any('kernel_dna' in vars(m) for m in built.modules()):
-        return
-    print_log(
-        f'No family forms in {type(built).__name__}: none of its layers gets '
-        f'the {"conv_cfg" if key is None else "kernel_dna"}.{advice}',
-        'current',
-        logging.WARNING,
-    )
+    conv_cfg = cfg.get('conv_cfg') if isinstance(cfg, Mapping) else None
+    asked = key is not None or settings_of(conv_cfg) is not None
+    if asked and not any('kernel_dna' in vars(m) for m in built.modules()):
+        _warn(
+            f'No family forms in {type(built).__name__}: none of its layers '
+            + (
+                'gets the conv_cfg. Its config takes kernel_dna=dict(...) '
+                'instead.'
+                if key is None
+                else 'gets the kernel_dna.'
+            )
+        )
 
 
 def _complete() -> None:
@@ -207,11 +215,10 @@ def _complete() -> None:
     The one built last holds most others; those that it does not hold (a
     teacher that a detector hides from its state dict) are on their own.
     """
-    held: set[int] = set()
+    held: set[nn.Module] = set()
     for module in reversed(_build.modules):
-        if id(module) not in held:
-            inside = {id(m) for m in module.modules()}
+        if module not in held:
+            inside = set(module.modules())
             held |= inside
-            formed = _form(module, last=True)
-            parents = [*_build.parents, *(f.parent.module for f in formed)]
-            _tell(module, any(id(p) in inside for p in parents))
+            formed = [*_build.formed, *_form(module, last=True)]
+            _tell(module, any(f.parent.module in inside for f in formed))

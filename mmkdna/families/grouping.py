@@ -7,14 +7,17 @@ into families from the end backwards. Or the names that ``families`` lists.
 """
 
 import difflib
-import os.path as osp
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from torch import nn
+
 from ..errors import BadInput
-from ..layers import Settings
-from .sites import Site
+from .sites import Site, outwards
+
+OUTSIDE = '(outside)'
 
 
 class Member(NamedTuple):
@@ -39,6 +42,28 @@ class Family(NamedTuple):
         return f'{children} <- {self.parent.name}'
 
 
+def list_families(model: nn.Module) -> list[Family]:
+    """The families that a model has, in order of their first member.
+
+    Returns:
+        For each family its parent and children as ``(name, module)``; a
+        parent that is no part of ``model`` is named ``'(outside)'``.
+    """
+    # By what it has: while a model initialises, members are disguised.
+    members = {m: n for n, m in model.named_modules() if 'family' in vars(m)}
+    children: dict[nn.Module, list[Member]] = {}
+    for layer, name in members.items():
+        parent = layer.family.parent
+        if parent is not None:
+            below = children.setdefault(parent, [])
+            if layer is not parent:
+                below.append(Member(name, layer))
+    return [
+        Family(Member(members.get(parent, OUTSIDE), parent), tuple(below))
+        for parent, below in children.items()
+    ]
+
+
 def group_families(found: Sequence[Site], last: bool = True) -> list[Family]:
     """The families that are not formed yet, in order of depth.
 
@@ -51,57 +76,43 @@ def group_families(found: Sequence[Site], last: bool = True) -> list[Family]:
         BadInput: If a list of sizes does not fit a stage, or listed layers
             are unknown or cannot share a kernel.
     """
-    groups = [
-        members
-        for members in (*_by_rule(found), *_by_name(found, last))
-        if not any(site.is_member for site in members)
-    ]
-    order = {id(site): i for i, site in enumerate(found)}
-    groups.sort(key=lambda group: min(order[id(site)] for site in group))
+    groups = [*_by_rule(found), *_by_name(found, last)]
+    groups.sort(key=lambda group: min(map(found.index, group)))
+    families = []
     for group in groups:
-        for site in group:
-            if site.in_channels < site.settings.reduction:
+        for name, _, kind, *_ in group:
+            if kind.in_channels < kind.settings.reduction:
                 raise BadInput(
-                    f'{site.name}: reduction={site.settings.reduction}: '
-                    f'expected at most its {site.in_channels} input channels'
+                    f'{name}: reduction={kind.settings.reduction}: expected '
+                    f'at most its {kind.in_channels} input channels'
                 )
-    return [_family(group) for group in groups]
-
-
-def _family(group: Sequence[Site]) -> Family:
-    """Make the first or last one, as the settings say, the parent."""
-    members = [Member(site.name, site.layer) for site in group]
-    index = 0 if group[0].settings.parent == 'first' else -1
-    parent = members.pop(index)
-    return Family(parent, tuple(members))
+        members = [Member(site.name, site.layer) for site in group]
+        first = group[0].kind.settings.parent == 'first'
+        parent = members.pop(0 if first else -1)
+        families.append(Family(parent, tuple(members)))
+    return families
 
 
 def _by_rule(found: Sequence[Site]) -> Iterator[list[Site]]:
     eligible = [
         site
         for site in found
-        if site.settings.families is None and not site.obstacles()
+        if site.kind.settings.families is None and not site.obstacles()
     ]
-    held = Counter(
-        (stage, site.kind) for site in eligible for _, stage in site.stages
-    )
-    stages: dict[tuple, list[Site]] = {}
-    names: dict[tuple, str] = {}
+    held = Counter((s, site.kind) for site in eligible for s in site.stages)
+    groups: dict[tuple, list[Site]] = {}
     for site in eligible:
-        for name, stage in site.stages:
-            key = (stage, site.kind)
-            if held[key] > 1:
-                stages.setdefault(key, []).append(site)
-                names[key] = name
-                break
-    for key, members in stages.items():
+        shared = (s for s in site.stages if held[s, site.kind] > 1)
+        for stage in itertools.islice(shared, 1):
+            groups.setdefault((stage, site.kind), []).append(site)
+    for ((name, _), _), members in groups.items():
         if not any(site.is_member for site in members):
-            yield from _cut(members, names[key])
+            yield from _cut(members, name)
 
 
 def _cut(members: list[Site], stage: str) -> Iterator[list[Site]]:
     """Cut a stage's layers into families, from the end backwards."""
-    size, count = members[0].settings.family_size, len(members)
+    size, count = members[0].kind.settings.family_size, len(members)
     if size is None:
         sizes = [count]
     elif isinstance(size, int):
@@ -121,71 +132,58 @@ def _cut(members: list[Site], stage: str) -> Iterator[list[Site]]:
 
 
 def _by_name(found: Sequence[Site], last: bool) -> Iterator[list[Site]]:
-    explicit: dict[Settings, list[Site]] = {}
-    for site in found:
-        if site.settings.families is not None:
-            explicit.setdefault(site.settings, []).append(site)
-    for settings, group in explicit.items():
-        if any(site.is_member for site in group):
-            continue
+    for settings in {s.kind.settings: s for s in found}:
         families = settings.families or ()
         names = [name for family in families for name in family]
-        prefix = _smallest(names, group)
-        if prefix is None:
-            if last:
-                _explain(names, group)
-            continue
-        listed = {name: _resolve(prefix, name, group)[0] for name in names}
-        for family in families:
-            members = [listed[name] for name in family]
-            _check(members, list(listed.values()))
-            yield members
+        group = [site for site in found if site.kind.settings == settings]
+        plain = [site for site in group if not site.is_member]
+        tries = {
+            prefix: {name: _resolve(prefix + name, plain) for name in names}
+            for prefix in _prefixes(plain)
+        }
+        # The smallest module around the layers in which all names resolve.
+        for resolved in tries.values():
+            if all(len(layers) == 1 for layers in resolved.values()):
+                for family in families:
+                    members = [resolved[name][0] for name in family]
+                    _check(members, [s for (s,) in resolved.values()])
+                    yield members
+                break
+        else:
+            # Where some have formed, the names are those of their module.
+            if last and plain == group:
+                _refuse(tries, plain)
 
 
-def _smallest(names: Sequence[str], group: Sequence[Site]) -> str | None:
-    """The smallest module around the layers in which all names resolve."""
-    for prefix in _outwards(group):
-        if all(len(_resolve(prefix, name, group)) == 1 for name in names):
-            return prefix
-    return None
+def _prefixes(group: Sequence[Site]) -> list[str]:
+    """What is around all layers of a group, innermost first."""
+    first = group[0].name if group else ''
+    around = [f'{name}.' if name else '' for name in outwards(first)]
+    names = [site.name for site in group]
+    return [p for p in around if all(n.startswith(p) for n in names)]
 
 
-def _outwards(group: Sequence[Site]) -> Iterator[str]:
-    """What is around all layers of a group, as prefixes, innermost first."""
-    paths = [site.name.replace('.', '/') for site in group]
-    around = osp.commonpath(paths) if paths != [''] else ''
-    if around in paths:
-        around = osp.dirname(around)
-    while around:
-        yield around.replace('/', '.') + '.'
-        around = osp.dirname(around)
-    yield ''
-
-
-def _resolve(prefix: str, name: str, group: Sequence[Site]) -> list[Site]:
+def _resolve(name: str, group: Sequence[Site]) -> list[Site]:
     """A layer by its name, or by the name of the one module around it."""
-    exact = [site for site in group if site.name == prefix + name]
-    inside = f'{prefix}{name}.'
-    return exact or [site for site in group if site.name.startswith(inside)]
+    exact = [site for site in group if site.name == name]
+    return exact or [s for s in group if s.name.startswith(f'{name}.')]
 
 
-def _explain(names: Sequence[str], group: Sequence[Site]) -> None:
+def _refuse(tries: Mapping[str, dict], group: Sequence[Site]) -> None:
     """Raise for the name that stands in the way, where most resolve."""
-
-    def resolved(prefix: str) -> int:
-        return sum(len(_resolve(prefix, name, group)) > 0 for name in names)
-
-    prefix = max(_outwards(group), key=resolved)
-    for name in names:
-        inside = [s.name.removeprefix(prefix) for s in group]
-        several = [s.name for s in _resolve(prefix, name, group)]
-        if len(several) != 1:
-            near = several or difflib.get_close_matches(name, inside, 3, 0.0)
+    prefix = max(tries, key=lambda p: sum(map(bool, tries[p].values())))
+    inside = [site.name.removeprefix(prefix) for site in group]
+    for name, layers in tries[prefix].items():
+        if len(layers) != 1:
+            near = [site.name for site in layers]
             raise BadInput(
                 f'families: {name!r} '
-                f'{"holds several layers" if several else "is unknown"}, '
+                f'{"holds several layers" if near else "is unknown"}, '
                 'expected the name of a layer relative to '
-                f'{prefix[:-1] or "the model"}, such as ' + ', '.join(near)
+                f'{prefix[:-1] or "the model"}, such as '
+                + ', '.join(
+                    near or difflib.get_close_matches(name, inside, 3, 0.0)
+                )
             )
 
 
@@ -194,42 +192,34 @@ def _check(members: Sequence[Site], listed: Sequence[Site]) -> None:
     first = members[0]
     for site in members:
         if site.obstacle:
-            raise BadInput(f'families: {site.name}: {site.obstacle}')
-        if listed.count(site) > 1:
-            raise BadInput(
-                f'families: {site.name} is listed twice, expected each layer '
-                'at most once'
+            reason = f'cannot share: {site.obstacle}'
+        elif listed.count(site) > 1:
+            reason = 'is listed twice, expected each layer at most once'
+        elif site.kind[:-1] != first.kind[:-1]:
+            reason = (
+                f'has {site.kind}, expected {first.kind} as {first.name}; '
+                'only equal shapes can share a kernel'
             )
-        if site.kind[:4] != first.kind[:4]:
-            raise BadInput(
-                f'families: {site.name} has {_shape(site)}, expected '
-                f'{_shape(first)} as {first.name}; only equal shapes can '
-                'share a kernel'
+        elif site.kind != first.kind:
+            reason = (
+                f'and {first.name}: one is frozen and one is trained, '
+                'expected both to be the same; otherwise what is frozen '
+                'would change'
             )
-        if site.kind != first.kind:
-            raise BadInput(
-                f'families: of {site.name} and {first.name} one is frozen and '
-                'one is trained, expected both to be the same; otherwise what '
-                'is frozen would change'
-            )
+        else:
+            continue
+        raise BadInput(f'families: {site.name} {reason}')
 
 
-def _shape(site: Site) -> str:
-    kernel = 'x'.join(map(str, site.size))
-    return (
-        f'{site.in_channels} -> {site.shape[0]} channels, kernel {kernel}, '
-        f'groups {site.groups}'
-    )
-
-
-def near_misses(found: Sequence[Site]) -> Mapping[tuple[str, str], str]:
+def near_misses(found: Sequence[Site]) -> dict[tuple[str, str], str]:
     """Why no family formed where settings are, by owner and settings."""
     groups: dict[tuple[str, str], list[Site]] = {}
     for site in found:
-        groups.setdefault((site.owner, str(site.settings)), []).append(site)
+        key = site.owner, str(site.kind.settings)
+        groups.setdefault(key, []).append(site)
     return {
-        owner: '; '.join(_nearest(group))
-        for owner, group in groups.items()
+        key: '; '.join(_nearest(group))
+        for key, group in groups.items()
         if not any(site.is_member for site in group)
     }
 
@@ -238,24 +228,20 @@ def _nearest(found: Sequence[Site], most: int = 3) -> list[str]:
     kinds = Counter(site.kind for site in found if not site.obstacles())
 
     def reason(site: Site) -> str:
-        size = site.settings.family_size
-        if site.settings.families is not None:
+        size, count = site.kind.settings.family_size, kinds[site.kind]
+        if site.kind.settings.families is not None:
             return 'none of the names in families'
         if obstacles := site.obstacles():
             return ', '.join(obstacles)
-        if kinds[site.kind] == 1:
+        if count == 1:
             return 'the only one of its shape'
-        if isinstance(size, int) and kinds[site.kind] < size:
+        if isinstance(size, int) and count < size:
             return f'fewer than family_size={size} of its shape'
         return (
-            f'one of {kinds[site.kind]} of its shape, but no nn.Sequential or '
+            f'one of {count} of its shape, but no nn.Sequential or '
             'nn.ModuleList holds enough of them; list them in families=[[...]]'
         )
 
-    def distance(site: Site) -> tuple[int, int]:
-        return len(site.obstacles()), -site.channels
-
-    return [
-        f'{site.name or "the layer"}: {reason(site)}'
-        for site in sorted(found, key=distance)[:most]
-    ]
+    found = sorted(found, key=lambda s: -min(s.kind.shape[:2]))
+    found = sorted(found, key=lambda s: len(s.obstacles()))[:most]
+    return [f'{site.name or "the layer"}: {reason(site)}' for site in found]

@@ -8,7 +8,7 @@ from mmcv.cnn import build_conv_layer
 from mmengine.registry import MODELS, Registry
 from torch import nn
 
-from ..errors import BadInput
+from ..errors import check
 from ..layers import Settings
 from ..layers.member import MEMBERS
 
@@ -36,12 +36,11 @@ class KernelDNA:
     def __new__(  # type: ignore[misc]
         cls, *args: Any, plain: dict | None = None, **kwargs: Any
     ) -> nn.Module:
+        of_layer = {k: v for k, v in kwargs.items() if k in _CONV2D}
         mine = {k: v for k, v in kwargs.items() if k not in _CONV2D}
-        rest = {k: v for k, v in kwargs.items() if k in _CONV2D}
         settings = Settings.of(mine)
-        layer = build_conv_layer(
-            {'type': 'Conv2d', **(plain or {}), **rest}, *args
-        )
+        conv_cfg = {'type': 'Conv2d', **(plain or {}), **of_layer}
+        layer = build_conv_layer(conv_cfg, *args)
         layer.kernel_dna = settings
         return layer
 
@@ -70,13 +69,13 @@ def mark(model: nn.Module, linear: bool = False, **settings: Any) -> None:
     Raises:
         BadInput: If an argument is unknown or out of its range.
     """
-    if not isinstance(linear, bool):
-        raise BadInput(f'linear={linear!r}: expected True or False')
+    check('linear', linear, isinstance(linear, bool), 'True or False')
     value = Settings.of(settings)
+    kinds = (nn.Conv2d, nn.Linear) if linear else (nn.Conv2d,)
     for layer in model.modules():
-        # A subclass may do something else with its weight.
-        plain = getattr(MEMBERS.get(type(layer)), 'plain_class', None)
-        if plain is nn.Conv2d or (linear and plain is nn.Linear):
+        # Not a subclass, which may do something else with its weight.
+        member = MEMBERS.get(type(layer))
+        if member is not None and member.plain_class in kinds:
             layer.__dict__.setdefault('kernel_dna', value)
 
 
@@ -88,28 +87,21 @@ def prepare(cfg: Any, registry: Registry) -> tuple[Any, dict | None]:
     """
     if not isinstance(cfg, Mapping):
         return cfg, None
-    key = None
-    if 'kernel_dna' in cfg:
-        key = cfg['kernel_dna']
-        cfg = cfg.copy()  # type: ignore[attr-defined]
-        del cfg['kernel_dna']
-        if key is not None and not isinstance(key, dict):
-            raise BadInput(
-                f'kernel_dna={key!r}: expected a dict of arguments, such as '
-                'dict(min_channels=128), or None'
-            )
-    conv_cfg = cfg.get('conv_cfg')
-    mine = settings_of(conv_cfg)
+    cfg = cfg.copy()  # type: ignore[attr-defined]
+    key, mine = cfg.pop('kernel_dna', None), settings_of(cfg.get('conv_cfg'))
+    known = key is None or isinstance(key, dict)
+    expected = 'a dict of arguments, such as dict(min_channels=128), or None'
+    check('kernel_dna', key, known, expected)
     if mine is not None and 'plain' not in mine:
-        plain = _default_conv_cfg(cfg, registry)
-        if plain is not None:
-            cfg = cfg.copy()  # type: ignore[attr-defined]
-            cfg['conv_cfg'] = {**conv_cfg, 'plain': plain}
+        takes, plain = _default_conv_cfg(cfg, registry)
+        if takes:
+            cfg['conv_cfg'] = {**cfg['conv_cfg'], 'plain': plain}
     return cfg, key
 
 
-def _default_conv_cfg(cfg: Mapping, registry: Registry) -> dict | None:
-    kind: Any = cfg.get('type')
+def _default_conv_cfg(cfg: Any, registry: Registry) -> tuple[bool, Any]:
+    """Whether a config's class takes a ``conv_cfg``, and its default."""
+    kind = cfg.get('type')
     if isinstance(kind, str):
         with registry.switch_scope_and_registry(cfg.get('_scope_')) as scope:
             kind = scope.get(kind)
@@ -118,5 +110,5 @@ def _default_conv_cfg(cfg: Mapping, registry: Registry) -> dict | None:
             found = inspect.signature(cls.__init__).parameters.get('conv_cfg')
             if found is not None:
                 default = found.default
-                return default if isinstance(default, dict) else None
-    return None
+                return True, default if isinstance(default, dict) else None
+    return False, None

@@ -1,128 +1,112 @@
 """The marked layers of a module tree, and where they are."""
 
-import dis
 import functools
 import inspect
-import itertools
+import math
 import re
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any, NamedTuple
 
-import torch
 from torch import nn
 
 from ..layers import Settings
 from ..layers.adapter import adapter_size
 from ..layers.member import MEMBERS
 
-Around = tuple[tuple[str, nn.Module], ...]
+FUSE = ('switch_to_deploy', 'efficient_conv_bn_eval_forward')
+"""Methods of modules that compute with the weights of their layers."""
+Around = list[tuple[str, nn.Module]]
 
 
-@dataclass(frozen=True)
-class Site:
-    """A layer that carries settings, and where it is.
+class Kind(NamedTuple):
+    """What layers that share a kernel have in common."""
 
-    Args:
-        name: Name in the model.
-        layer: The plain layer, or the member that it has become.
-        settings: What it carries.
-        stages: The sequences around it, innermost first, as name and id.
-        owner: Name of the smallest module of the registry around it.
-        obstacle: Why it can share with no layer at all; '' if it can.
-    """
-
-    name: str
-    layer: Any
     settings: Settings
-    stages: tuple[tuple[str, int], ...]
-    owner: str
-    obstacle: str
-
-    @property
-    def is_member(self) -> bool:
-        return 'family' in vars(self.layer)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """``(C_out, C_in / groups, kh, kw)`` or ``(C_out, C_in)``."""
-        if self.is_member:
-            return tuple(self.layer.kernel_shape)
-        return tuple(self.layer.weight.shape)
+    plain_class: type[nn.Module]
+    groups: int
+    shape: tuple[int, ...]
+    """Of the kernel: ``(C_out, C_in / groups, kh, kw)`` or
+    ``(C_out, C_in)``."""
+    trained: bool
 
     @property
     def size(self) -> tuple[int, ...]:
         return self.shape[2:] or (1, 1)
 
     @property
-    def groups(self) -> int:
-        return int(getattr(self.layer, 'groups', 1))
-
-    @property
     def in_channels(self) -> int:
         return self.shape[1] * self.groups
 
-    @property
-    def channels(self) -> int:
-        """What ``min_channels`` is about; 1 for a depthwise conv."""
-        return min(self.shape[:2])
-
-    @property
-    def kind(self) -> tuple:
-        """Equal for layers that may share a kernel."""
-        layer = self.layer
-        kind: Any = MEMBERS.get(type(layer), type(layer))
-        plain = getattr(kind, 'plain_class', kind)
-        trained = (
-            layer.is_trained if self.is_member else layer.weight.requires_grad
-        )
-        return self.settings, plain, self.shape, self.groups, trained
-
-    @property
-    def adapter_arguments(self) -> tuple:
-        """Of the :class:`Adapter` that it has as a child."""
-        chosen = self.settings
+    def __str__(self) -> str:
         return (
-            self.in_channels,
-            self.shape,
-            chosen.reduction,
-            chosen.norm,
-            chosen.gate,
+            f'{self.in_channels} -> {self.shape[0]} channels, kernel '
+            f'{_times(self.size)}, groups {self.groups}'
         )
 
     @property
-    def adapter_size(self) -> int:
-        return adapter_size(*self.adapter_arguments)
+    def adapter(self) -> tuple:
+        """Arguments of the :class:`Adapter` of a child."""
+        chosen = self.settings
+        how = chosen.reduction, chosen.norm, chosen.gate
+        return self.in_channels, self.shape, *how
+
+
+class Site(NamedTuple):
+    """A layer that carries settings, and where it is."""
+
+    name: str
+    """In the model."""
+    layer: Any
+    """The plain layer, or the member that it has become."""
+    kind: Kind
+    stages: tuple[tuple[str, int], ...]
+    """The sequences around it, innermost first, as name and id."""
+    owner: str
+    """Name of the smallest module around it that a registry built."""
+    obstacle: str
+    """Why it can share with no layer at all; '' if it can."""
+
+    @property
+    def is_member(self) -> bool:
+        return 'family' in vars(self.layer)
 
     def obstacles(self) -> list[str]:
         """Why the rule leaves it out; empty if it is eligible."""
-        if self.obstacle:
-            return [self.obstacle]
-        settings, found = self.settings, []
-        stride = getattr(self.layer, 'stride', (1, 1))
+        if self.obstacle or self.is_member:
+            return [self.obstacle] if self.obstacle else []
+        kind, rule = self.kind, self.kind.settings
+        stride, sizes = getattr(self.layer, 'stride', (1,)), rule.kernel_sizes
+        size, channels = _times(kind.size), min(kind.shape[:2])
+        found = []
         if max(stride) > 1:
-            found.append('stride ' + 'x'.join(map(str, stride)))
-        kernel = 'x'.join(map(str, self.size))
-        if settings.kernel_sizes is None:
-            if max(self.size) == 1:
-                found.append(f'kernel {kernel}, kernel_sizes default to k > 1')
-        elif self.size not in [(k, k) for k in settings.kernel_sizes]:
+            found.append(f'stride {_times(stride)}')
+        if sizes is None and max(kind.size) == 1:
+            found.append(f'kernel {size}, kernel_sizes default to k > 1')
+        if sizes is not None and kind.size not in [(k, k) for k in sizes]:
+            found.append(f'kernel {size} not in kernel_sizes={list(sizes)}')
+        if channels < rule.min_channels:
             found.append(
-                f'kernel {kernel} not in kernel_sizes='
-                f'{list(settings.kernel_sizes)}'
+                f'{channels} channels, min_channels={rule.min_channels}'
             )
-        if self.channels < settings.min_channels:
-            found.append(
-                f'{self.channels} channels, '
-                f'min_channels={settings.min_channels}'
-            )
-        weight = torch.Size(self.shape).numel()
-        if not found and self.adapter_size >= weight:
-            found.append(
-                f'its adapter would have {self.adapter_size:,} parameters, '
-                f'its kernel has {weight:,}'
-            )
+        if not found and weighs_more(kind):
+            found.append(weighs_more(kind))
         return found
+
+
+def _times(numbers: Iterable[int]) -> str:
+    return 'x'.join(map(str, numbers))
+
+
+def weighs_more(kind: Kind) -> str:
+    """Words for an adapter that outweighs the kernel; '' if it does not."""
+    adapter, kernel = adapter_size(*kind.adapter), math.prod(kind.shape)
+    if adapter < kernel:
+        return ''
+    return (
+        f'its adapter would have {adapter:,} parameters, its kernel has '
+        f'{kernel:,}'
+    )
 
 
 def sites(model: nn.Module, built: Collection[int] = ()) -> list[Site]:
@@ -132,24 +116,29 @@ def sites(model: nn.Module, built: Collection[int] = ()) -> list[Site]:
         model: The module tree.
         built: Ids of the modules that the registry built.
     """
-    users: dict[int, int] = {}
-    found: list[tuple[str, Any, Around]] = []
+    weights = (m._parameters.get('weight') for m in model.modules())
+    users = Counter(map(id, weights))
+    found = []
     for name, layer, around in walk(model):
-        weight = layer._parameters.get('weight')
-        users[id(weight)] = users.get(id(weight), 0) + 1
         if 'kernel_dna' in vars(layer):
-            found.append((name, layer, around))
-    return [
-        Site(
-            name,
-            layer,
-            layer.kernel_dna,
-            tuple((n, id(m)) for n, m in around if is_stage(m)),
-            next((n for n, m in around if id(m) in built), ''),
-            '' if 'family' in vars(layer) else _obstacle(layer, around, users),
-        )
-        for name, layer, around in found
-    ]
+            stages = tuple((n, id(m)) for n, m in around if is_stage(m))
+            owner = next((n for n, m in around if id(m) in built), '')
+            obstacle = ''
+            if 'family' not in vars(layer):
+                obstacle = _obstacle(layer, around, users)
+            kind = _kind(layer)
+            found.append(Site(name, layer, kind, stages, owner, obstacle))
+    return found
+
+
+def _kind(layer: Any) -> Kind:
+    cls: Any = MEMBERS.get(type(layer), type(layer))
+    plain, groups = getattr(cls, 'plain_class', cls), vars(layer).get('groups')
+    if 'family' in vars(layer):
+        shape, trained = layer.kernel_shape, layer.is_trained
+    else:
+        shape, trained = layer.weight.shape, layer.weight.requires_grad
+    return Kind(layer.kernel_dna, plain, groups or 1, tuple(shape), trained)
 
 
 def is_stage(module: nn.Module) -> bool:
@@ -157,69 +146,50 @@ def is_stage(module: nn.Module) -> bool:
     return isinstance(module, (nn.Sequential, nn.ModuleList))
 
 
-def _obstacle(layer: nn.Module, around: Around, users: dict[int, int]) -> str:
+def _obstacle(layer: nn.Module, around: Around, users: Counter) -> str:
     if type(layer) not in MEMBERS:
-        plain = dict.fromkeys(kind.plain_class for kind in MEMBERS.values())
-        kinds = ' or '.join(f'nn.{kind.__name__}' for kind in plain)
-        return f'a {type(layer).__name__}, only {kinds} itself can share'
+        only = 'only nn.Conv2d or nn.Linear itself can share'
+        return f'a {type(layer).__name__}, {only}'
     weight = layer._parameters.get('weight')
     if weight is None:
         return 'its weight is parametrised; switch its spectral norm off'
     if users[id(weight)] > 1:
         return 'its weight is shared already'
     for _, module in around:
-        if reason := _fuses_weights(module):
-            return reason
+        for method in FUSE:
+            if callable(getattr(module, method, None)):
+                return f'{type(module).__name__}.{method} fuses its weight'
     for _, owner in around[:1]:
-        for name in _weights_read(type(owner)):  # type: ignore[arg-type]
+        for name in _weights_read(type(owner)):  # type: ignore
             if getattr(owner, name, None) is layer:
                 return f'{type(owner).__name__} reads its weight'
     return ''
 
 
 @functools.cache
-def _weights_read(cls: type[nn.Module]) -> set[str]:
-    """Names of submodules whose ``weight`` a class's methods read.
-
-    Such a method computes with the weight, past the layer's forward. One
-    that initialises or loads may.
-    """
-    read = set()
-    for base in cls.__mro__:
-        for method, function in vars(base).items():
-            if not re.search('init|reset|load', method):
-                code = getattr(inspect.unwrap(function), '__code__', None)
-                steps = dis.get_instructions(code) if code else ()
-                for step, after in itertools.pairwise(steps):
-                    if (step.opname, after.argval) == ('LOAD_ATTR', 'weight'):
-                        read.add(step.argval)
-    return read
-
-
-def _fuses_weights(module: nn.Module) -> str:
-    """Why no layer in a module can be a member; '' if one can."""
-    cls = type(module)
-    if callable(getattr(module, 'switch_to_deploy', None)):
-        return f'{cls.__name__}.switch_to_deploy fuses its weight'
-    if getattr(module, 'efficient_conv_bn_eval_forward', None) is not None:
-        return f'efficient_conv_bn_eval of {cls.__name__} fuses its weight'
-    return ''
+def _weights_read(cls: type[nn.Module]) -> list[str]:
+    """Names of submodules whose weights a class's forward computes with."""
+    try:
+        source = inspect.getsource(cls.forward)
+    except (OSError, TypeError):
+        # Compiled, or typed into an interpreter.
+        return []
+    return re.findall(r'self\.(\w+)\.weight\b', source)
 
 
 def walk(model: nn.Module) -> Iterator[tuple[str, nn.Module, Around]]:
-    """Each module once: its name, itself, and the modules around it.
+    """Each module once, in order of depth, by its first name.
 
-    In order of depth; those around it innermost first, by name.
+    With the modules around it, innermost first.
     """
-    seen: set[int] = set()
-    ahead: list[tuple[str, nn.Module, Around]] = [('', model, ())]
-    while ahead:
-        name, module, around = ahead.pop()
-        if id(module) in seen:
-            continue
-        seen.add(id(module))
+    modules = dict(model.named_modules())
+    for name, module in modules.items():
+        around = [(outer, modules[outer]) for outer in outwards(name)]
         yield name, module, around
-        prefix = f'{name}.' if name else ''
-        around = ((name, module), *around)
-        for key, child in reversed(list(module.named_children())):
-            ahead.append((prefix + key, child, around))
+
+
+def outwards(name: str) -> Iterator[str]:
+    """The names of the modules around one, innermost first."""
+    while name:
+        name = name.rpartition('.')[0]
+        yield name

@@ -2,13 +2,7 @@
 
 from .adapter import Adapter, DynamicRouting, StaticModulation
 from .disguise import as_plain
-from .member import (
-    KernelDNAConv2d,
-    KernelDNALayer,
-    KernelDNALinear,
-    become_family,
-    become_plain,
-)
+from .member import KernelDNAConv2d, KernelDNALayer, KernelDNALinear
 from .settings import Settings
 
 __all__ = [
@@ -20,6 +14,4 @@ __all__ = [
     'Settings',
     'StaticModulation',
     'as_plain',
-    'become_family',
-    'become_plain',
 ]

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .norm import build_norm
+from .norm import NORMS
 
 
 def modulate(
@@ -43,33 +43,25 @@ class StaticModulation(nn.Module):
         kernel_shape: ``(C_out, C_in / groups, kh, kw)`` or ``(C_out, C_in)``.
     """
 
-    spatial: nn.Parameter | None
+    derive = staticmethod(modulate)
+    """The pure function of a parent's kernel and :meth:`sources`."""
 
     def __init__(self, kernel_shape: Sequence[int]):
         super().__init__()
         out_channels, _, *size = kernel_shape
-        self.filter = nn.Parameter(
-            torch.zeros(out_channels, 1, *[1] * len(size))
-        )
-        self.register_parameter(
-            'spatial',
-            nn.Parameter(torch.zeros(1, 1, *size))
-            if math.prod(size) > 1
-            else None,
-        )
+        ones = [1] * len(size)
+        self.filter = nn.Parameter(torch.zeros(out_channels, 1, *ones))
+        self.spatial: nn.Parameter | None = None
+        if math.prod(size) > 1:
+            self.spatial = nn.Parameter(torch.zeros(1, 1, *size))
 
     def reset_parameters(self) -> None:
         for parameter in self.parameters():
             nn.init.zeros_(parameter)
 
-    derive = staticmethod(modulate)
-    """The pure function of a parent's kernel and :meth:`sources`."""
-
     def sources(self) -> tuple[Tensor, ...]:
         """What :attr:`derive` reads beside the parent's kernel."""
-        if self.spatial is None:
-            return (self.filter,)
-        return self.filter, self.spatial
+        return tuple(p for p in (self.filter, self.spatial) if p is not None)
 
     def forward(self, kernel: Tensor) -> Tensor:
         """The child's kernel of its parent's, of the same shape."""
@@ -102,38 +94,30 @@ class DynamicRouting(nn.Module):
         self.squeeze = nn.Parameter(torch.empty(squeezed, channels))
         self.excite = nn.Parameter(torch.empty(channels, squeezed))
         self.bias = nn.Parameter(torch.empty(channels))
-        self.norm: Any = build_norm(norm, squeezed)
-        self._reset_linears()
+        self.norm: Any = NORMS[norm](squeezed)
+        self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """As nn.Linear; for the identity gate, the excite at zero."""
-        self._reset_linears()
+        squeezed, channels = self.squeeze.shape
+        _as_linear(self.squeeze, channels)
+        # A bound of zero for a gate that starts at 1.
+        fan_in = math.inf if self.identity_gate else squeezed
+        _as_linear(self.excite, fan_in)
+        _as_linear(self.bias, fan_in)
         if not isinstance(self.norm, nn.Identity):
             self.norm.reset_parameters()
 
-    def _reset_linears(self) -> None:
-        squeezed, channels = self.squeeze.shape
-        _as_linear(self.squeeze, channels)
-        for tensor in (self.excite, self.bias):
-            if self.identity_gate:
-                nn.init.zeros_(tensor)
-            else:
-                _as_linear(tensor, squeezed)
-
     def is_open(self) -> bool:
         """Whether the gate is exactly 1 for every input."""
-        return self.identity_gate and not (
-            self.excite.any() or self.bias.any()
-        )
+        moved = self.excite.any() or self.bias.any()
+        return self.identity_gate and not moved
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """The gate of an input's mean over its pixels.
+        """The gate of an input's mean over its pixels, of the same shape.
 
         Args:
             pooled: ``(N, C_in)``, or ``(C_in,)`` of a single image.
-
-        Returns:
-            Of the same shape.
         """
         z = self.norm(F.linear(pooled, self.squeeze)).relu()
         gate = F.linear(z, self.excite, self.bias).sigmoid()
@@ -142,14 +126,13 @@ class DynamicRouting(nn.Module):
     def _load_from_state_dict(
         self, state_dict: dict, prefix: str, *args: Any
     ) -> None:
-        if f'{prefix}excite_bias' in state_dict:
-            state_dict[f'{prefix}bias'] = state_dict.pop(
-                f'{prefix}excite_bias'
-            )
+        old = f'{prefix}excite_bias'
+        if old in state_dict:
+            state_dict[f'{prefix}bias'] = state_dict.pop(old)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def _as_linear(tensor: Tensor, fan_in: int) -> None:
+def _as_linear(tensor: Tensor, fan_in: float) -> None:
     bound = max(fan_in, 1) ** -0.5
     nn.init.uniform_(tensor, -bound, bound)
 

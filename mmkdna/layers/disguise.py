@@ -22,8 +22,7 @@ def as_plain(model: nn.Module) -> Iterator[None]:
     A child has a ``weight`` to initialise, which is thrown away; loading and
     saving do not see it. Inside another of these it changes nothing.
     """
-    members: list[Any]
-    members = [m for m in model.modules() if type(m) in _DISGUISES]
+    members: Any = [m for m in model.modules() if type(m) in _DISGUISES]
     for member in members:
         if member.adapter is not None:
             like = member.adapter.static.filter
@@ -37,38 +36,37 @@ def as_plain(model: nn.Module) -> Iterator[None]:
             member.__dict__.pop('weight', None)
 
 
-def _disguise(cls: type[KernelDNALayer]) -> type[nn.Module]:
-    def apply(self: nn.Module, function: Callable) -> nn.Module:
-        """As of the plain layer: no adapter below it to initialise."""
-        function(self)
-        return self
+def _apply(self: nn.Module, function: Callable) -> nn.Module:
+    """As of the plain layer: no adapter below it to initialise."""
+    function(self)
+    return self
 
-    def reduce(self: nn.Module, protocol: Any) -> tuple:
-        """A copy is a member again."""
-        state = {k: v for k, v in self.__dict__.items() if k != 'weight'}
-        return object.__new__, (cls,), state
 
-    # The plain class is the base whose methods count, under the name that a
-    # config may use.
-    return type(
+def _reduce(self: Any, protocol: Any) -> tuple:
+    """A copy is a member again."""
+    state = {k: v for k, v in self.__dict__.items() if k != 'weight'}
+    return object.__new__, (self.member_class,), state
+
+
+# The plain class is the base whose methods count, under the name that a
+# config may use.
+_DISGUISES: dict[type, Any] = {
+    cls: type(
         cls.__name__,
         (cls.plain_class, KernelDNALayer),
         {
             'plain_class': cls.plain_class,
             'member_class': cls,
-            'apply': apply,
-            '__reduce_ex__': reduce,
+            'apply': _apply,
+            '__reduce_ex__': _reduce,
         },
     )
-
-
-_DISGUISES: dict[type, Any] = {
-    cls: _disguise(cls) for cls in KernelDNALayer.__subclasses__()
+    for cls in KernelDNALayer.__subclasses__()
 }
 
 
 def disguising(function: Callable, position: int) -> Callable:
-    """A function that runs while a model is :func:`as_plain`.
+    """A function that runs while the model it is given is as plain.
 
     Args:
         function: What to wrap; wrapped once however often this is called.

@@ -30,18 +30,9 @@ class Convolution(NamedTuple):
     def backward(
         self, grad: Tensor, x: Tensor, kernel: Tensor, needed: list[bool]
     ) -> tuple[Tensor | None, ...]:
+        rest = (*self[:3], False, [0, 0], self.groups, needed)
         gradients: tuple = torch.ops.aten.convolution_backward(
-            grad,
-            x,
-            kernel,
-            [len(kernel)],
-            self.stride,
-            self.padding,
-            self.dilation,
-            False,
-            [0, 0],
-            self.groups,
-            needed,
+            grad, x, kernel, [len(kernel)], *rest
         )
         return gradients
 
@@ -115,24 +106,17 @@ class _Lean(torch.autograd.Function):
         if need_x:
             # In its place, where it is needed no longer.
             of_x = of_gated * gate if again else of_gated.mul_(gate)
-        of_sources = iter(
-            torch.autograd.grad(
-                kernel,
-                [s for s, n in zip(sources, need, strict=True) if n],
-                of_kernel.to(kernel.dtype),
-                create_graph=again,
+        of_sources: Any = ()
+        if any(need):
+            asked = zip(sources, need, strict=True)
+            leaves = [source for source, needed in asked if needed]
+            of_kernel = of_kernel.to(kernel.dtype)
+            of_sources = torch.autograd.grad(
+                kernel, leaves, of_kernel, create_graph=again
             )
-            if of_kernel is not None
-            else ()
-        )
-        return (
-            None,
-            None,
-            of_x,
-            of_gate,
-            of_bias,
-            *(next(of_sources) if needed else None for needed in need),
-        )
+        found = iter(of_sources)
+        of_sources = [next(found) if needed else None for needed in need]
+        return (None, None, of_x, of_gate, of_bias, *of_sources)
 
 
 def lean(
@@ -146,15 +130,14 @@ def lean(
     """``operation(x * gate, static(kernel), bias)`` for eager training.
 
     Args:
-        operation: A convolution or a linear map.
-        static: The child's.
         x: The input.
         gate: Broadcasts to the shape of x.
         kernel: The parent's.
         bias: ``(C_out,)`` or None.
     """
+    derive, sources = static.derive, static.sources()
     result: Tensor = _Lean.apply(
-        operation, static.derive, x, gate, bias, kernel, *static.sources()
+        operation, derive, x, gate, bias, kernel, *sources
     )
     return result
 

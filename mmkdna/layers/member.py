@@ -26,34 +26,35 @@ MAKE_WEIGHTS = (BasePruningMethod, SpectralNorm, WeightNorm)
 
 
 class Kin:
-    """Who belongs to a family, without keeping anybody alive.
+    """Who belongs to a family, the parent first; keeps nobody alive.
 
-    A parent belongs to the module tree that it is in. A block that is copied
-    out of its model without the parent so finds none, instead of using a
-    kernel that is in neither its parameters nor its state dict.
+    A block that is copied out of its model without the parent finds none,
+    instead of using a kernel that is in neither its parameters nor its state
+    dict.
     """
 
+    _members: list[weakref.ref]
+
     def __init__(self, members: Sequence['KernelDNALayer']):
-        self._members = [weakref.ref(member) for member in members]
+        self.__setstate__(members)
+
+    def __getstate__(self) -> list[Any]:
+        return [reference() for reference in self._members]
+
+    def __setstate__(self, members: Sequence[Any]) -> None:
+        # Of those that are gone already, a reference to nobody.
+        found = (nn.Module() if m is None else m for m in members)
+        self._members = [weakref.ref(member) for member in found]
 
     @property
     def parent(self) -> 'KernelDNALayer | None':
-        return self._members[0]()
+        return self.__getstate__()[0]  # type: ignore[no-any-return]
 
     @property
     def children(self) -> list['KernelDNALayer']:
         """Those that are still there."""
-        found = [reference() for reference in self._members[1:]]
-        return [child for child in found if child is not None]
-
-    def __getstate__(self) -> list:
-        return [reference() for reference in self._members]
-
-    def __setstate__(self, members: list) -> None:
-        gone: Any = weakref.ref(nn.Module())
-        self._members = [
-            gone if member is None else weakref.ref(member)
-            for member in members
+        return [
+            child for child in self.__getstate__()[1:] if child is not None
         ]
 
 
@@ -110,9 +111,8 @@ class KernelDNALayer(nn.Module):
     def kernel(self) -> Tensor:
         """The kernel in use, of the shape ``kernel_shape``."""
         parent = self.parent
-        if parent is None:
+        if parent is None or self.adapter is None:
             return self.own_kernel()
-        assert self.adapter is not None
         kernel: Tensor = self.adapter.static(parent.own_kernel())
         return kernel
 
@@ -130,9 +130,7 @@ class KernelDNALayer(nn.Module):
         return weight
 
     def _parent_kernel(self, x: Tensor) -> Tensor:
-        parent = self.parent
-        assert parent is not None
-        kernel = parent.own_kernel()
+        kernel = self.parent.own_kernel()  # type: ignore[union-attr]
         # Neither is a tensor where torch.fx traces.
         if isinstance(x, Tensor) and x.device != kernel.device:
             raise RuntimeError(
@@ -149,9 +147,9 @@ class KernelDNALayer(nn.Module):
         """A kernel is frozen with any child: what that computes stays."""
         parent = self.family.parent
         if (
-            torch.compiler.is_compiling()
+            not self.training
+            or torch.compiler.is_compiling()
             or parent is None
-            or not self.training
             or not parent.is_trained
             or all(child.is_trained for child in self.family.children)
         ):
@@ -195,17 +193,14 @@ class KernelDNALayer(nn.Module):
             nn.init.uniform_(self.bias, -bound, bound)
 
     def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            if name != 'weight':
-                raise
-        raise AttributeError(
-            'a KernelDNA child has no weight: its kernel comes from its '
-            'parent, and its input is gated, so whoever reads the weight '
-            'cannot know what the layer computes. Call the layer, or leave '
-            'it out of the families'
-        )
+        if name == 'weight' and 'adapter' in self.__dict__['_modules']:
+            raise AttributeError(
+                'a KernelDNA child has no weight: its kernel comes from its '
+                'parent, and its input is gated, so whoever reads the weight '
+                'cannot know what the layer computes. Call the layer, or '
+                'leave it out of the families'
+            )
+        return super().__getattr__(name)
 
     def extra_repr(self) -> str:
         plain = self.plain_class.extra_repr(self)  # type: ignore
@@ -231,12 +226,8 @@ class KernelDNAConv2d(KernelDNALayer):
             return self._conv_forward(x, self.weight, self.bias)
         kernel, static = self._parent_kernel(x), self.adapter.static
         gate = self.adapter.routing(x.mean((-2, -1)))[..., None, None]
-        if (
-            self.padding_mode == 'zeros'
-            and type(self.padding) is tuple
-            and trains_eagerly(x, kernel)
-            and x.dim() == 4
-        ):
+        zeros = self.padding_mode == 'zeros' and type(self.padding) is tuple
+        if zeros and trains_eagerly(x, kernel) and x.dim() == 4:
             operation = Convolution(
                 self.stride, self.padding, self.dilation, self.groups
             )
@@ -278,8 +269,6 @@ MEMBERS: dict[type[nn.Module], type[KernelDNALayer]] = {
     mmcv.cnn.Linear: KernelDNALinear,
 }
 """What a plain layer becomes, by its class."""
-MADE = ('adapter', 'family', 'kernel_shape', '__module__')
-"""What a member has beside what the plain layer had."""
 
 
 def become_family(
@@ -292,18 +281,16 @@ def become_family(
         children: Of the parent's kernel shape.
         adapters: One :class:`Adapter` for each child.
     """
-    for layer in (parent, *children):
-        layer.kernel_shape = tuple(layer.weight.shape)  # type: ignore
+    members: Any = (parent, *children)
+    kin = Kin(members)
+    for layer, adapter in zip(members, (None, *adapters), strict=True):
+        layer.kernel_shape = tuple(layer.weight.shape)
         layer.__class__ = MEMBERS[type(layer)]
-        layer.adapter = None  # type: ignore[assignment]
+        layer.family, layer.adapter = kin, adapter
         # So torch.fx calls it as a whole, as it does the plain layer.
         layer.__module__ = 'torch.nn'
-    kin = Kin([parent, *children])  # type: ignore[list-item]
-    parent.family = kin  # type: ignore[assignment]
-    for child, adapter in zip(children, adapters, strict=True):
-        child.family = kin  # type: ignore[assignment]
-        del child.weight
-        child.adapter = adapter
+        if adapter is not None:
+            del layer._parameters['weight']
 
 
 def become_plain(member: KernelDNALayer, kernel: Tensor | None) -> None:
@@ -314,8 +301,12 @@ def become_plain(member: KernelDNALayer, kernel: Tensor | None) -> None:
         kernel: A child's new weight; None for a parent, which keeps its own.
     """
     trained = member.is_trained
-    for name in (*MADE, 'kernel_dna'):
+    made = ('adapter', 'family', 'kernel_shape', '__module__', 'kernel_dna')
+    for name in made:
         delattr(member, name)
     member.__class__ = member.plain_class  # type: ignore[assignment]
     if kernel is not None:
-        member.weight = nn.Parameter(kernel, requires_grad=trained)
+        weight = nn.Parameter(kernel, requires_grad=trained)
+        # In the order in which a plain layer has them.
+        bias = member._parameters.pop('bias')
+        member._parameters.update(weight=weight, bias=bias)

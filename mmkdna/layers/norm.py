@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-NORMS = ('LN', 'BN', None)
-
 
 class _BatchNorm(nn.BatchNorm1d):
     """Over the images of a batch, and so not over a single one."""
@@ -12,7 +10,7 @@ class _BatchNorm(nn.BatchNorm1d):
     def forward(self, input: Tensor) -> Tensor:
         if input.dim() == 1:
             return self(input[None])[0]
-        if self.training and input.shape[0] == 1:
+        if self.training and len(input) == 1:
             raise ValueError(
                 "norm='BN': expected two images or more a step, got one: over "
                 'the images of a batch it has nothing to normalise. Use '
@@ -36,12 +34,5 @@ def _in_backward() -> bool:
     return torch._C._current_graph_task_id() != -1
 
 
-def build_norm(norm: str | None, channels: int) -> nn.Module:
-    """A norm of ``(N, channels)``.
-
-    Args:
-        norm: ``'LN'``, ``'BN'`` or None for none.
-        channels: Its width.
-    """
-    kinds = {'LN': nn.LayerNorm, 'BN': _BatchNorm, None: nn.Identity}
-    return kinds[norm](channels)
+NORMS = {'LN': nn.LayerNorm, 'BN': _BatchNorm, None: nn.Identity}
+"""Norms of ``(N, channels)``, by their names in a ``conv_cfg``."""

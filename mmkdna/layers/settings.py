@@ -8,12 +8,29 @@ from typing import Any
 
 from mmengine.logging import print_log
 
-from ..errors import are_ints, check, check_known, is_int, one_of
+from ..errors import (
+    are_ints,
+    check,
+    check_int,
+    check_known,
+    check_one_of,
+    is_int,
+)
 from .norm import NORMS
 
 WHAT = 'conv_cfg of KernelDNA: '
-PARENTS = ('last', 'first')
-GATES = ('identity', 'sigmoid')
+SEQUENCES = ('family_size', 'kernel_sizes', 'families')
+SIZE = 'an int of at least 2, a list of them, or None for one family a stage'
+SIZES = 'None or a list of ints of at least 1, such as [3]'
+FAMILIES = (
+    'a list of lists of two or more layer names, each name once, such as '
+    "[['layer4.1.conv2', 'layer4.2.conv2']]"
+)
+CHOICES = {
+    'parent': ('last', 'first'),
+    'norm': tuple(NORMS),
+    'gate': ('identity', 'sigmoid'),
+}
 DELETED = ('align', 'cache_kernels')
 """Arguments of earlier versions: accepted and ignored."""
 
@@ -57,38 +74,19 @@ class Settings:
     families: tuple[tuple[str, ...], ...] | None = None
 
     def __post_init__(self) -> None:
-        for name in ('family_size', 'kernel_sizes', 'families'):
+        for name in SEQUENCES:
             object.__setattr__(self, name, _as_tuples(getattr(self, name)))
-        size, sizes = self.family_size, self.kernel_sizes
-        for name, holds, expected in (
-            (
-                'family_size',
-                size is None or is_int(size, 2) or are_ints(size, 2),
-                'an int of at least 2, a list of them, or None for one '
-                'family a stage',
-            ),
-            ('parent', self.parent in PARENTS, one_of(PARENTS)),
-            (
-                'min_channels',
-                is_int(self.min_channels, 1),
-                'an int of at least 1',
-            ),
-            (
-                'kernel_sizes',
-                sizes is None or are_ints(sizes, 1),
-                'None or a list of ints of at least 1, such as [3]',
-            ),
-            ('reduction', is_int(self.reduction, 1), 'an int of at least 1'),
-            ('norm', self.norm in NORMS, one_of(NORMS)),
-            ('gate', self.gate in GATES, one_of(GATES)),
-            (
-                'families',
-                self.families is None or _are_names(self.families),
-                'a list of lists of two or more layer names, each name '
-                "once, such as [['layer4.1.conv2', 'layer4.2.conv2']]",
-            ),
-        ):
-            check(WHAT + name, getattr(self, name), holds, expected)
+        for name in ('min_channels', 'reduction'):
+            check_int(WHAT + name, getattr(self, name), 1)
+        for name, choices in CHOICES.items():
+            check_one_of(WHAT + name, getattr(self, name), choices)
+        size, sizes, families = map(vars(self).get, SEQUENCES)
+        size_holds = size is None or is_int(size, 2) or are_ints(size, 2)
+        sizes_hold = sizes is None or are_ints(sizes, 1)
+        families_hold = families is None or _are_families(families)
+        check(f'{WHAT}family_size', size, size_holds, SIZE)
+        check(f'{WHAT}kernel_sizes', sizes, sizes_hold, SIZES)
+        check(f'{WHAT}families', families, families_hold, FAMILIES)
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> 'Settings':
@@ -107,11 +105,8 @@ class Settings:
 
     def __str__(self) -> str:
         """The arguments that differ from the defaults, as in a config."""
-        changed = [
-            f'{field.name}={getattr(self, field.name)!r}'
-            for field in fields(self)
-            if getattr(self, field.name) != field.default
-        ]
+        values = ((f, getattr(self, f.name)) for f in fields(self))
+        changed = [f'{f.name}={v!r}' for f, v in values if v != f.default]
         return 'dict(' + ', '.join(["type='KernelDNA'", *changed]) + ')'
 
 
@@ -131,12 +126,11 @@ def _as_tuples(value: Any) -> Any:
     return value
 
 
-def _are_names(families: Any) -> bool:
-    if not isinstance(families, tuple) or not families:
+def _are_families(value: Any) -> bool:
+    if not isinstance(value, tuple) or not value:
         return False
-    if not all(isinstance(f, tuple) and len(f) > 1 for f in families):
+    if not all(isinstance(f, tuple) and len(f) > 1 for f in value):
         return False
-    names = [name for family in families for name in family]
-    return all(isinstance(n, str) for n in names) and len(names) == len(
-        set(names)
-    )
+    names = [name for family in value for name in family]
+    strings = all(isinstance(name, str) for name in names)
+    return strings and len(names) == len(set(names))

@@ -9,8 +9,8 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..layers.norm import NORMS, build_norm
-from ..layers.settings import is_int
+from ..errors import is_int
+from ..layers.norm import NORMS
 from .geometry import CONV2D, GEOMETRY, Geometry, plain_conv
 
 _IMAGE_CHANNELS = 4
@@ -100,7 +100,7 @@ class Squeeze(nn.Module):
     def __init__(self, channels: int, hidden: int, norm: str | None):
         super().__init__()
         self.linear = nn.Linear(channels, hidden, bias=False)
-        self.norm = build_norm(norm, hidden)
+        self.norm = NORMS[norm](hidden)
         nn.init.kaiming_normal_(self.linear.weight, mode='fan_out')
 
     def forward(self, x: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layers.settings import is_int
+from ..errors import is_int
 
 CONV2D = inspect.signature(nn.Conv2d)
 """The arguments of :class:`torch.nn.Conv2d`."""

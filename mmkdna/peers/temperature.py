@@ -8,7 +8,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ..layers.settings import is_int
+from ..errors import is_int
 from .base import DynamicConv2d
 
 

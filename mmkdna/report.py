@@ -1,0 +1,69 @@
+"""What the families of a model save, as data."""
+
+import math
+from dataclasses import dataclass
+
+from torch import nn
+
+from .families import Family, list_families
+from .layers import KernelDNALayer
+
+
+@dataclass(frozen=True)
+class ReportRow:
+    """One member of a family.
+
+    Args:
+        name: Name in the model.
+        role: ``'parent'`` or ``'child'``.
+        parent: Name of a child's parent, else None.
+        shape: ``(C_out, C_in / groups, kh, kw)`` or ``(C_out, C_in)``.
+        parameters: Its own parameters, adapter and bias included.
+        plain_parameters: Those of the plain layer in its place.
+    """
+
+    name: str
+    role: str
+    parent: str | None
+    shape: tuple[int, ...]
+    parameters: int
+    plain_parameters: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """The families of a model and its totals.
+
+    Args:
+        rows: One for each member, in order of depth.
+        families: As of :func:`list_families`.
+        parameters: Parameters of the whole model.
+        plain_parameters: Those of the model without KernelDNA.
+    """
+
+    rows: tuple[ReportRow, ...]
+    families: tuple[Family, ...]
+    parameters: int
+    plain_parameters: int
+
+
+def report(model: nn.Module) -> Report:
+    """Roles and parameters of every member of a family."""
+    families = tuple(list_families(model))
+    parents = {
+        child.module: family.parent.name
+        for family in families
+        for child in family.children
+    }
+    rows = []
+    for name, layer in model.named_modules():
+        if isinstance(layer, KernelDNALayer):
+            own = plain = sum(p.numel() for p in layer.parameters())
+            if layer.adapter is not None:
+                plain += math.prod(layer.kernel_shape)
+                plain -= sum(p.numel() for p in layer.adapter.parameters())
+            parent, shape = parents.get(layer), layer.kernel_shape
+            rows.append(ReportRow(name, layer.role, parent, shape, own, plain))
+    total = sum(p.numel() for p in model.parameters())
+    saved = sum(row.plain_parameters - row.parameters for row in rows)
+    return Report(tuple(rows), families, total, total + saved)
