@@ -195,7 +195,7 @@ def digits(way: str, seed: int, folder: Path, epochs: int = 2) -> dict:
     from mmengine.config import Config
     from mmengine.runner import Runner
 
-    import mmkdna.cli  # noqa: F401
+    from mmkdna.datasets import prepare_data
 
     cfg = Config.fromfile('configs/digits/kdna_maskrcnn_r18.py')
     for part in ('backbone', 'neck'):
@@ -223,6 +223,7 @@ def digits(way: str, seed: int, folder: Path, epochs: int = 2) -> dict:
         if way.startswith('once'):
             # The teacher is made of the plain network; then all at once.
             hook.update(begin=0.0, end=1e-9)
+    prepare_data(cfg, ['train_dataloader', 'val_dataloader'])
     runner = Runner.from_cfg(cfg)
     runner.train()
     hub = runner.message_hub.log_scalars

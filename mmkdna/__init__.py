@@ -9,9 +9,9 @@ from . import peers
 from .adoption import convert, revert
 from .families import Family, KernelDNA, form_families, list_families
 from .report import report
+from .sharding import shard_families
+from .version import __version__
 from .zoo import register_schemes
-
-__version__ = '0.1.0'
 
 register_schemes()
 
@@ -25,4 +25,5 @@ __all__ = [
     'peers',
     'report',
     'revert',
+    'shard_families',
 ]

@@ -330,3 +330,18 @@ def test_what_a_stage_freezes_in_train_is_no_family_with_the_rest(
     assert not torch.equal(after[1], before[1])
     for family in mmkdna.list_families(model):
         assert len({layer.is_trained for _, layer in family.members}) == 1
+
+
+@MODELS.register_module()
+class LoadsInside(nn.Module):
+    """As mmpretrain's TIMMBackbone with a checkpoint."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(*(nn.Conv2d(16, 16, 3) for _ in '12'))
+        self._is_init = True
+
+
+def test_weights_that_a_constructor_loaded_are_said_to_be_lost(log):
+    MODELS.build(dict(type='LoadsInside', kernel_dna=dict(min_channels=16)))
+    assert 'LoadsInside has loaded weights while it was built' in log.text

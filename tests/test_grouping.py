@@ -346,3 +346,10 @@ def test_layers_of_one_shape_in_a_tree_are_not_called_alone(log):
     assert 'left: one of 3 of its shape, but no nn.Seq' in log.messages[-1]
     assert 'list them in families' in log.messages[-1]
     assert 'only one' not in log.messages[-1]
+
+
+def test_a_model_that_is_one_layer_forms_nothing():
+    layer = conv()
+    assert mmkdna.form_families(layer) == []
+    with pytest.raises(BadInput, match='the only one of its shape'):
+        mmkdna.convert(nn.Conv2d(16, 16, 3), min_channels=1)

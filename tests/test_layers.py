@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from pairs import by_hand, gradients, pair
+from pairs import by_hand, family, gradients, pair
 from torch import nn
 
 from mmkdna.layers import Adapter, DynamicRouting, StaticModulation
@@ -271,3 +271,12 @@ def test_mean_in_half_precision_does_not_overflow():
     model.half().eval()
     x = torch.full((1, 8, 300, 300), 10.0, dtype=torch.float16)
     assert child(x).isfinite().all()
+
+
+@pytest.mark.parametrize('shape', [(0, 8), (0, 3, 8), (0, 2, 3, 8)])
+@pytest.mark.parametrize('training', [True, False])
+def test_a_linear_member_takes_no_image_at_all(shape, training):
+    """As a box head does where no proposal is left."""
+    model = family(linear=True).train(training)
+    assert model(torch.randn(shape)).shape == shape
+    model(torch.randn(shape)).sum().backward()

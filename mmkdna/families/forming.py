@@ -180,7 +180,15 @@ def _forming(build_func: Callable) -> Callable:
                     mark(built, **key)
                 _say_ignored(built, cfg, key)
                 _build.modules.append(built)
-                _build.formed += _form(built, last=False)
+                formed = _form(built, last=False)
+                _build.formed += formed
+                if formed and getattr(built, '_is_init', False):
+                    _warn(
+                        f'{type(built).__name__} has loaded weights while it '
+                        'was built: its children start with the kernel of '
+                        'their parent all the same. Load them afterwards, by '
+                        'init_cfg or load_from'
+                    )
             if outermost:
                 _complete()
             return built

@@ -135,6 +135,8 @@ def _by_name(found: Sequence[Site], last: bool) -> Iterator[list[Site]]:
     for settings in {s.kind.settings: s for s in found}:
         families = settings.families or ()
         names = [name for family in families for name in family]
+        if not names:
+            continue
         group = [site for site in found if site.kind.settings == settings]
         plain = [site for site in group if not site.is_member]
         tries = {

@@ -13,8 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .adapter import StaticModulation
-
 
 class Convolution(NamedTuple):
     """``conv2d``, and its gradients."""
@@ -58,7 +56,7 @@ class Linear(NamedTuple):
 
 
 class _Lean(torch.autograd.Function):
-    """Keeps the input, the gate, the parent's kernel and the modulation.
+    """Keeps the input, the gate, and what the kernel is derived of.
 
     Products of them are formed again in the backward, which can itself be
     differentiated.
@@ -121,28 +119,26 @@ class _Lean(torch.autograd.Function):
 
 def lean(
     operation: Convolution | Linear,
-    static: StaticModulation,
+    derive: Callable[..., Tensor],
     x: Tensor,
     gate: Tensor,
-    kernel: Tensor,
     bias: Tensor | None,
+    *sources: Tensor,
 ) -> Tensor:
-    """``operation(x * gate, static(kernel), bias)`` for eager training.
+    """``operation(x * gate, derive(*sources), bias)`` for eager training.
 
     Args:
+        derive: A pure function of the sources: the child's kernel.
         x: The input.
         gate: Broadcasts to the shape of x.
-        kernel: The parent's.
         bias: ``(C_out,)`` or None.
+        *sources: The parent's kernel, and the modulation.
     """
-    derive, sources = static.derive, static.sources()
-    result: Tensor = _Lean.apply(
-        operation, derive, x, gate, bias, kernel, *sources
-    )
+    result: Tensor = _Lean.apply(operation, derive, x, gate, bias, *sources)
     return result
 
 
-def trains_eagerly(x: Any, kernel: Any) -> bool:
+def trains_eagerly(*tensors: Any) -> bool:
     """Whether a backward will follow, of operations that run as they are.
 
     Not where they are traced, exported or compiled, transformed by
@@ -152,8 +148,7 @@ def trains_eagerly(x: Any, kernel: Any) -> bool:
     return (
         not torch.compiler.is_compiling()
         and torch.is_grad_enabled()
-        and type(x) is Tensor
-        and type(kernel) in (Tensor, nn.Parameter)
+        and all(type(t) in (Tensor, nn.Parameter) for t in tensors)
         and not torch.jit.is_tracing()
         and not torch._C._are_functorch_transforms_active()
         and torch.autograd.forward_ad._current_level < 0

@@ -6,7 +6,7 @@ Source: KernelDNA, arXiv 2503.23379, method section.
 import logging
 import math
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import mmcv.cnn
@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
@@ -21,6 +22,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from .adapter import Adapter
 from .kernel import Convolution, Linear, lean, trains_eagerly
 
+Derive = Callable[..., Tensor]
 MAKE_WEIGHTS = (BasePruningMethod, SpectralNorm, WeightNorm)
 """Hooks that compute a layer's weight anew before each of its forwards."""
 
@@ -56,6 +58,49 @@ class Kin:
         return [
             child for child in self.__getstate__()[1:] if child is not None
         ]
+
+
+def check_checkpoint(kernel: Tensor) -> None:
+    """Refuse reentrant checkpoints where their gradients would go wrong.
+
+    They compute a forward in training without gradients first. DDP fails in
+    the backward where several of them use one kernel; FSDP2 loses gradients.
+
+    Raises:
+        RuntimeError: With what to add.
+    """
+    ddp = DistributedDataParallel._active_ddp_module
+    if not kernel.requires_grad:
+        return
+    if _is_dtensor(kernel):
+        raise RuntimeError(
+            'a family that FSDP2 shards is computed in training without '
+            'gradients, as reentrant checkpoints do: its gradients would be '
+            'lost. Use torch.utils.checkpoint with use_reentrant=False'
+        )
+    if ddp is not None and not ddp.static_graph:
+        raise RuntimeError(
+            'several activation checkpoints (with_cp=True) use the kernel of '
+            'one family, which DDP takes for a mistake. Add to the config '
+            "model_wrapper_cfg=dict(type='MMDistributedDataParallel', "
+            'static_graph=True), or give DistributedDataParallel '
+            'static_graph=True'
+        )
+
+
+def _is_dtensor(kernel: Tensor) -> bool:
+    # Its module is another one under torch 2.4.
+    return hasattr(kernel, 'full_tensor')
+
+
+def _is_sharded(parent: 'KernelDNALayer', kernel: Tensor) -> bool:
+    """Whether FSDP2, or FSDP1, holds only a piece of it here."""
+    piece = kernel.dim() != len(parent.kernel_shape)
+    return piece or _is_dtensor(kernel)
+
+
+def _as_it_is(kernel: Tensor) -> Tensor:
+    return kernel
 
 
 class KernelDNALayer(nn.Module):
@@ -129,19 +174,49 @@ class KernelDNALayer(nn.Module):
         weight: Tensor = self.weight  # type: ignore[assignment]
         return weight
 
-    def _parent_kernel(self, x: Tensor) -> Tensor:
-        kernel = self.parent.own_kernel()  # type: ignore[union-attr]
-        # Neither is a tensor where torch.fx traces.
-        if isinstance(x, Tensor) and x.device != kernel.device:
+    def hand_out(self, derive: Derive, *sources: Tensor) -> Tensor:
+        """A child's kernel, derived while the parent's own is at hand.
+
+        Where the parent is a unit of FSDP2, this is one of its forwards: it
+        gathers the kernel and waits for the gradient. See
+        :func:`mmkdna.shard_families`.
+
+        Raises:
+            RuntimeError: If the kernel is sharded all the same.
+        """
+        kernel = self.own_kernel()
+        if _is_sharded(self, kernel):
             raise RuntimeError(
-                f'the kernel of a family is on {kernel.device}, the input of '
-                f'one of its children on {x.device}: a parent and its '
-                'children must be on one device whenever they compute. '
-                'Offloading, nn.DataParallel and device maps move layers one '
-                'by one; keep a family together (accelerate: '
-                'preload_module_classes), or use DistributedDataParallel'
+                f'the kernel {self.kernel_shape} of a family is sharded where '
+                'one of its children computes. FSDP2: call '
+                'mmkdna.shard_families(model) before fully_shard. FSDP1: wrap '
+                "with auto_wrap_policy=dict(type='whole_families', ...)"
             )
-        return kernel
+        return derive(kernel, *sources)
+
+    def _ingredients(self, x: Tensor) -> tuple[Derive, tuple[Tensor, ...]]:
+        """A child's kernel as a pure function, and what it is one of."""
+        parent: Any = self.parent
+        static: Any = self.adapter.static  # type: ignore[union-attr]
+        kernel, sources = parent.own_kernel(), static.sources()
+        # Neither is a tensor where torch.fx traces.
+        if not isinstance(x, Tensor):
+            return static.derive, (kernel, *sources)
+        sharded = _is_sharded(parent, kernel)
+        if self.training and not torch.is_grad_enabled():
+            check_checkpoint(kernel)
+        if sharded:
+            return _as_it_is, (parent.hand_out(static.derive, *sources),)
+        if kernel.is_meta and not x.is_meta:
+            raise RuntimeError(
+                f'the kernel {self.kernel_shape} of a family is offloaded '
+                'where one of its children computes: keep a family together '
+                '(accelerate: preload_module_classes)'
+            )
+        if kernel.device != x.device:
+            # As nn.DataParallel and device maps have it.
+            kernel = kernel.to(x.device)
+        return static.derive, (kernel, *sources)
 
     def _settle(self) -> None:
         """A kernel is frozen with any child: what that computes stays."""
@@ -202,6 +277,12 @@ class KernelDNALayer(nn.Module):
             )
         return super().__getattr__(name)
 
+    def __prepare_scriptable__(self) -> Any:
+        raise RuntimeError(
+            'torch.jit.script knows no families: a child takes the kernel of '
+            'its parent. Use torch.jit.trace or torch.export'
+        )
+
     def extra_repr(self) -> str:
         plain = self.plain_class.extra_repr(self)  # type: ignore
         return f'{plain}, role={self.role!r}'
@@ -224,15 +305,15 @@ class KernelDNAConv2d(KernelDNALayer):
         self._settle()
         if self.adapter is None:
             return self._conv_forward(x, self.weight, self.bias)
-        kernel, static = self._parent_kernel(x), self.adapter.static
+        derive, sources = self._ingredients(x)
         gate = self.adapter.routing(x.mean((-2, -1)))[..., None, None]
         zeros = self.padding_mode == 'zeros' and type(self.padding) is tuple
-        if zeros and trains_eagerly(x, kernel) and x.dim() == 4:
+        if zeros and trains_eagerly(x, *sources) and x.dim() == 4:
             operation = Convolution(
                 self.stride, self.padding, self.dilation, self.groups
             )
-            return lean(operation, static, x, gate, kernel, self.bias)
-        return self._conv_forward(x * gate, static(kernel), self.bias)
+            return lean(operation, derive, x, gate, self.bias, *sources)
+        return self._conv_forward(x * gate, derive(*sources), self.bias)
 
 
 class KernelDNALinear(KernelDNALayer):
@@ -251,13 +332,13 @@ class KernelDNALinear(KernelDNALayer):
             return F.linear(x, self.weight, self.bias)
         if isinstance(x, Tensor) and x.dim() == 1:
             return self(x[None])[0]
-        kernel, static = self._parent_kernel(x), self.adapter.static
-        pixels = x.reshape(x.shape[0], -1, x.shape[-1])
+        derive, sources = self._ingredients(x)
+        pixels = x[:, None] if x.dim() == 2 else x.flatten(1, -2)
         gate = self.adapter.routing(pixels.mean(1))[:, None]
-        if trains_eagerly(x, kernel):
-            y = lean(Linear(), static, pixels, gate, kernel, self.bias)
+        if trains_eagerly(x, *sources):
+            y = lean(Linear(), derive, pixels, gate, self.bias, *sources)
         else:
-            y = F.linear(pixels * gate, static(kernel), self.bias)
+            y = F.linear(pixels * gate, derive(*sources), self.bias)
         return y.reshape(x.shape[:-1] + (self.kernel_shape[0],))
 
 

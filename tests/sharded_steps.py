@@ -1,0 +1,180 @@
+"""One process of test_sharding: five steps sharded, and by DDP."""
+
+import functools
+
+import torch
+import torch.distributed as dist
+from mmengine.registry import MODEL_WRAPPERS, MODELS
+from mmpretrain.models.backbones.resnet import Bottleneck
+from torch import nn
+from torch.distributed.algorithms._checkpoint import (
+    checkpoint_wrapper as checkpoints,
+)
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import (
+    FullStateDictConfig,
+    FullyShardedDataParallel,
+    StateDictType,
+)
+from torch.nn.parallel import DistributedDataParallel
+
+import mmkdna
+
+try:
+    from torch.distributed.fsdp import fully_shard
+except ImportError:
+    from torch.distributed._composable.fsdp import fully_shard
+
+UNITS = {
+    'whole': (),
+    'stage': tuple(f'backbone.layer{i}' for i in range(1, 5)),
+    'block': Bottleneck,
+}
+
+
+class Net(nn.Module):
+    def __init__(self, with_cp=False):
+        super().__init__()
+        self.backbone = MODELS.build(
+            dict(
+                type='mmpretrain.ResNet',
+                depth=50,
+                base_channels=8,
+                stem_channels=8,
+                with_cp=with_cp,
+                conv_cfg=dict(type='KernelDNA', min_channels=32),
+            )
+        )
+        for family in mmkdna.list_families(self):
+            for _, child in family.children:
+                nn.init.normal_(child.adapter.static.filter, std=0.1)
+                nn.init.normal_(child.adapter.routing.excite, std=0.1)
+
+    def forward(self, x):
+        return self.backbone(x)[-1]
+
+
+def build(**kwargs):
+    torch.manual_seed(0)
+    return Net(**kwargs)
+
+
+def is_unit(name, module, units):
+    chosen = UNITS[units]
+    if isinstance(chosen, tuple):
+        return name in chosen
+    return isinstance(module, chosen)
+
+
+def steps(model, count=5):
+    """The losses of some steps on this process's images."""
+    rank, size = dist.get_rank(), dist.get_world_size()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    images = torch.Generator().manual_seed(1)
+    losses = []
+    for _ in range(count):
+        x = torch.randn(2 * size, 3, 32, 32, generator=images)
+        loss = model(x[2 * rank : 2 * rank + 2]).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+    return torch.stack(losses)
+
+
+def fsdp2(units, families=True, checkpoint=False, **kwargs):
+    model = build()
+    if checkpoint:
+        checkpoints.apply_activation_checkpointing(
+            model, check_fn=lambda module: isinstance(module, Bottleneck)
+        )
+    mesh = init_device_mesh('cpu', (dist.get_world_size(),))
+    if families:
+        mmkdna.shard_families(model, mesh=mesh, **kwargs)
+    for name, module in list(model.named_modules()):
+        name = name.replace('_checkpoint_wrapped_module.', '')
+        if is_unit(name, module, units):
+            fully_shard(module, mesh=mesh, **kwargs)
+    fully_shard(model, mesh=mesh, **kwargs)
+    losses = steps(model)
+    return losses, {
+        key.replace('_checkpoint_wrapped_module.', ''): value.full_tensor()
+        if hasattr(value, 'full_tensor')
+        else value
+        for key, value in model.state_dict().items()
+    }
+
+
+def fsdp1(units, families=True):
+    model = build()
+    chosen = {m for n, m in model.named_modules() if is_unit(n, m, units)}
+
+    def policy(module, recurse, nonwrapped_numel):
+        return recurse or module in chosen
+
+    whole = dict(type='whole_families', policy=policy)
+    model = MODEL_WRAPPERS.build(
+        dict(
+            type='MMFullyShardedDataParallel',
+            module=model,
+            auto_wrap_policy=whole if families else policy,
+            device_id=torch.device('cpu'),
+        )
+    )
+    losses = steps(model)
+    with FullyShardedDataParallel.state_dict_type(
+        model, StateDictType.FULL_STATE_DICT, FullStateDictConfig()
+    ):
+        return losses, model.state_dict()
+
+
+def check(name, run, losses, weights):
+    got, state = run()
+    torch.testing.assert_close(got, losses, rtol=1e-5, atol=0)
+    assert list(state) == list(weights)
+    for key, value in weights.items():
+        # Statistics are of each process's own images.
+        if 'running' not in key and 'num_batches' not in key:
+            torch.testing.assert_close(
+                state[key], value, rtol=1e-5, atol=1e-6, msg=f'{name}: {key}'
+            )
+    print(f'rank {dist.get_rank()}: {name} equals DDP', flush=True)
+
+
+def refused(name, run):
+    try:
+        run()
+    except RuntimeError as error:
+        print(f'rank {dist.get_rank()}: {name}: {error}', flush=True)
+
+
+def main():
+    torch.set_num_threads(1)
+    dist.init_process_group('gloo')
+    ddp = DistributedDataParallel(build())
+    losses, weights = steps(ddp), ddp.module.state_dict()
+    for units in UNITS:
+        for kind in (fsdp2, fsdp1):
+            run = functools.partial(kind, units)
+            check(f'{kind.__name__} {units}', run, losses, weights)
+    run = functools.partial(fsdp2, 'block', checkpoint=True)
+    check('fsdp2 checkpointed block', run, losses, weights)
+    run = functools.partial(fsdp2, 'block', reshard_after_forward=False)
+    check('fsdp2 block kept whole', run, losses, weights)
+    ddp = DistributedDataParallel(build(with_cp=True), static_graph=True)
+    static = functools.partial(steps, ddp)
+    check(
+        'static graph',
+        lambda: (static(), ddp.module.state_dict()),
+        losses,
+        weights,
+    )
+    refused('fsdp2 without', lambda: fsdp2('block', families=False))
+    refused('fsdp1 without', lambda: fsdp1('block', families=False))
+    ddp = DistributedDataParallel(build(with_cp=True))
+    refused('ddp reentrant', lambda: steps(ddp, 1))
+    dist.destroy_process_group()
+
+
+if __name__ == '__main__':
+    main()

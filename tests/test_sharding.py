@@ -1,0 +1,71 @@
+"""FSDP and DDP over real processes: a family is whole wherever it runs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+import mmkdna
+from mmkdna.sharding import whole_families
+
+HERE = Path(__file__).parent
+EQUAL = (
+    *(f'fsdp1 {units}' for units in ('whole', 'stage', 'block')),
+    *(f'fsdp2 {units}' for units in ('whole', 'stage', 'block')),
+    'fsdp2 checkpointed block',
+    'fsdp2 block kept whole',
+    'static graph',
+)
+
+
+@pytest.mark.parametrize(
+    'processes', [2, pytest.param(4, marks=pytest.mark.slow)]
+)
+def test_sharded_steps_are_those_of_ddp(processes):
+    done = subprocess.run(
+        [
+            *(sys.executable, '-m', 'torch.distributed.run', '--standalone'),
+            *('--nproc-per-node', str(processes), HERE / 'sharded_steps.py'),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    for rank in range(processes):
+        for name in EQUAL:
+            assert f'rank {rank}: {name} equals DDP' in done.stdout
+        # What would go wrong says so before the first step, and what to do.
+        for name, advice in (
+            ('fsdp2 without', 'mmkdna.shard_families(model)'),
+            ('fsdp1 without', "auto_wrap_policy=dict(type='whole_families'"),
+            ('ddp reentrant', 'static_graph=True'),
+        ):
+            text = done.stdout.partition(f'rank {rank}: {name}: ')[2]
+            assert advice in text.partition('\n')[0]
+
+
+def test_a_policy_of_whole_families_cuts_none():
+    model = nn.Sequential(
+        nn.Sequential(nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3)),
+        nn.Sequential(nn.Conv2d(16, 16, 3)),
+        nn.Sequential(nn.Conv2d(16, 16, 3)),
+    )
+    mmkdna.convert(model, min_channels=8)
+
+    def units(**kwargs):
+        return [
+            name
+            for name, module in model.named_modules()
+            if whole_families(module, False, 500, **kwargs)
+            and 'routing' not in name
+        ]
+
+    assert units(policy=lambda **_: True) == ['', '0']
+    assert units(policy=lambda **_: False) == []
+    # By the names of torch's policies, whose arguments pass through.
+    assert units(min_num_params=100) == ['', '0']
+    assert units(min_num_params=1000) == []
