@@ -63,9 +63,10 @@ def whole_families(
             a part of a family does not.
         **kwargs: Of that policy.
     """
+    ask: Any = policy
     if isinstance(policy, str):
-        policy = FUNCTIONS.get(policy) or getattr(wrap, policy)
-    chosen = policy(
+        ask = FUNCTIONS.get(policy) or getattr(wrap, policy)
+    chosen = ask(
         module=module,
         recurse=recurse,
         nonwrapped_numel=nonwrapped_numel,

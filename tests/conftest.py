@@ -5,6 +5,9 @@ import logging
 import os
 from pathlib import Path
 
+# Before torch is imported: the tests' processes share the cores.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
 import pytest
 import torch
 from mmcv.cnn import ConvModule
@@ -15,6 +18,16 @@ from torch import nn
 import mmkdna
 
 ROOT = Path(__file__).parent.parent
+MOST_PROCESSES = 4
+"""Each takes about 2 GB of memory."""
+
+
+def pytest_xdist_auto_num_workers(config):
+    """As many processes as cores for all tests, one for some of them."""
+    if config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        return 0
+    cores = getattr(os, 'sched_getaffinity', lambda _: range(os.cpu_count()))
+    return min(len(cores(0)), MOST_PROCESSES)
 
 
 @pytest.fixture(autouse=True)

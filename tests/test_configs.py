@@ -1,6 +1,7 @@
 """Every config builds, forms families, trains a step; so does its twin."""
 
 import copy
+import functools
 import json
 from pathlib import Path
 
@@ -50,6 +51,12 @@ def name(path):
     return str(path.relative_to(CONFIGS).with_suffix(''))
 
 
+@functools.cache
+def read(path):
+    """A config, read once; a test that changes it changes a copy."""
+    return Config.fromfile(path)
+
+
 def twin_of(path):
     """The plain config that a KernelDNA config inherits from."""
     tree = path.read_text().split("_base_ = '", 1)[1]
@@ -91,7 +98,7 @@ def test_an_adopted_config_has_the_families_of_before():
 
 @pytest.mark.parametrize('path', KDNA, ids=name)
 def test_config_forms_the_families_of_before_and_trains_a_step(path):
-    cfg = Config.fromfile(path)
+    cfg = read(path)
     size = (64, 64) if library(cfg) != 'mmpretrain' else (32, 32)
     cfg = smaller(cfg, size)
     model = build_model(cfg)
@@ -107,7 +114,8 @@ def test_config_forms_the_families_of_before_and_trains_a_step(path):
         if parameter.requires_grad
     }
     assert [key for key, grad in gradients.items() if grad is None] == []
-    assert all(grad.isfinite().all() for grad in gradients.values())
+    # What is not finite makes its sum so; a mask of each would cost more.
+    assert all(grad.sum().isfinite() for grad in gradients.values())
 
 
 def comparable(cfg):
@@ -131,9 +139,10 @@ def comparable(cfg):
 
 @pytest.mark.parametrize('path', KDNA, ids=name)
 def test_twins_differ_only_in_what_makes_one_kernel_dna(path):
-    ours, plain = Config.fromfile(path), Config.fromfile(twin_of(path))
-    assert 'KernelDNA' not in plain.pretty_text
-    assert 'KDNA' not in plain.pretty_text
+    ours, plain = read(path), read(twin_of(path))
+    text = repr(plain.to_dict())
+    assert 'KernelDNA' not in text
+    assert 'KDNA' not in text
     own_backbone = str(ours.model.backbone.type).startswith('KDNA')
     ours, plain = comparable(plain_twin(ours)), comparable(plain)
     if own_backbone:

@@ -304,7 +304,7 @@ TABLES = dict(
             Size((2, 4, 9)),
         ),
         'SETRMLAHead': (dict(ALL_FOUR, channels=32, mla_channels=8), MAP * 4),
-        'SETRUPHead': (dict(SEGMENT, num_convs=3), MAP),
+        'SETRUPHead': (dict(SEGMENT, num_convs=3), (Size((2, 16, 4, 4)),)),
         'STDCHead': (dict(SEGMENT, num_convs=3), MAP),
         'SegformerHead': (ALL_FOUR, FOUR),
         'SegmenterMaskTransformerHead': (

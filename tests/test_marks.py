@@ -322,3 +322,9 @@ def test_a_conv_module_is_marked_as_its_plain_twin_is_built():
     plain = ConvModule(16, 16, 3, norm_cfg=dict(type='BN'))
     assert ours.state_dict().keys() == plain.state_dict().keys()
     assert list(map(type, ours.modules())) == list(map(type, plain.modules()))
+
+
+def test_where_the_convs_that_could_share_get_nothing_the_log_leads_on(log):
+    MODELS.build(dict(type='mmdet.CSPNeXt', conv_cfg=dict(type='KernelDNA')))
+    assert 'could share, such as stage4' in log.messages[-1]
+    assert 'kernel_dna=dict(...) reaches them' in log.messages[-1]

@@ -19,12 +19,12 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.registry import MODELS, Registry
 from torch import nn
 
-from ..layers import Adapter, KernelDNALayer
+from ..layers import Adapter, KernelDNALayer, Settings
 from ..layers.disguise import disguising
 from ..layers.member import become_family
 from .grouping import Family, group_families, list_families, near_misses
 from .marks import mark, prepare, settings_of
-from .sites import Site, sites, walk, weighs_more
+from .sites import Site, could_share, sites, walk, weighs_more
 
 when_built: list[Callable[[nn.Module], None]] = []
 """What else is done to every module that is built."""
@@ -36,6 +36,8 @@ class _Build(threading.local):
     def __init__(self) -> None:
         self.depth = 0
         self.modules: list[nn.Module] = []
+        self.asked: list[nn.Module] = []
+        """Those whose configs have settings."""
         self.formed: list[Family] = []
 
 
@@ -88,7 +90,7 @@ def _form(model: nn.Module, last: bool) -> list[Family]:
 
 
 def _sites(model: nn.Module) -> list[Site]:
-    return sites(model, {id(module) for module in _build.modules})
+    return sites(model, {id(module) for module in _build.asked})
 
 
 def _link(family: Family, found: Mapping[nn.Module, Site]) -> None:
@@ -125,8 +127,19 @@ def _tell(model: nn.Module, formed: bool) -> None:
         _warn(
             f'No family forms in {owner or type(model).__name__} under '
             f'conv_cfg={settings}: its layers stay plain. Nearest misses: '
-            f'{misses}'
+            f'{misses}{_unmarked(model.get_submodule(owner), settings)}'
         )
+
+
+def _unmarked(owner: nn.Module, settings: Settings) -> str:
+    """Words for layers that could share and did not get the settings."""
+    names = could_share(owner, settings)
+    if not names:
+        return ''
+    return (
+        f'. {len(names)} other convolutions could share, such as {names[-1]}, '
+        'but do not get the conv_cfg: kernel_dna=dict(...) reaches them'
+    )
 
 
 def _summary(model: nn.Module) -> str:
@@ -178,7 +191,9 @@ def _forming(build_func: Callable) -> Callable:
             if isinstance(built, nn.Module):
                 if key is not None:
                     mark(built, **key)
-                _say_ignored(built, cfg, key)
+                if key is not None or settings_of(_conv_cfg(cfg)) is not None:
+                    _build.asked.append(built)
+                    _say_ignored(built, by_key=key is not None)
                 _build.modules.append(built)
                 formed = _form(built, last=False)
                 _build.formed += formed
@@ -201,19 +216,17 @@ def _forming(build_func: Callable) -> Callable:
     return build
 
 
-def _say_ignored(built: nn.Module, cfg: Any, key: dict | None) -> None:
+def _conv_cfg(cfg: Any) -> Any:
+    return cfg.get('conv_cfg') if isinstance(cfg, Mapping) else None
+
+
+def _say_ignored(built: nn.Module, by_key: bool) -> None:
     """Some classes take a ``conv_cfg`` and give it to no layer."""
-    conv_cfg = cfg.get('conv_cfg') if isinstance(cfg, Mapping) else None
-    asked = key is not None or settings_of(conv_cfg) is not None
-    if asked and not any('kernel_dna' in vars(m) for m in built.modules()):
+    if not any('kernel_dna' in vars(m) for m in built.modules()):
+        what = 'conv_cfg. Its config takes kernel_dna=dict(...) instead.'
         _warn(
             f'No family forms in {type(built).__name__}: none of its layers '
-            + (
-                'gets the conv_cfg. Its config takes kernel_dna=dict(...) '
-                'instead.'
-                if key is None
-                else 'gets the kernel_dna.'
-            )
+            f'gets the {"kernel_dna." if by_key else what}'
         )
 
 

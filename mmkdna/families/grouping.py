@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from ..errors import BadInput
+from ..layers import Settings
 from .sites import Site, outwards
 
 OUTSIDE = '(outside)'
@@ -213,11 +214,11 @@ def _check(members: Sequence[Site], listed: Sequence[Site]) -> None:
         raise BadInput(f'families: {site.name} {reason}')
 
 
-def near_misses(found: Sequence[Site]) -> dict[tuple[str, str], str]:
+def near_misses(found: Sequence[Site]) -> dict[tuple[str, Settings], str]:
     """Why no family formed where settings are, by owner and settings."""
-    groups: dict[tuple[str, str], list[Site]] = {}
+    groups: dict[tuple[str, Settings], list[Site]] = {}
     for site in found:
-        key = site.owner, str(site.kind.settings)
+        key = site.owner, site.kind.settings
         groups.setdefault(key, []).append(site)
     return {
         key: '; '.join(_nearest(group))

@@ -63,7 +63,7 @@ class Site(NamedTuple):
     stages: tuple[tuple[str, int], ...]
     """The sequences around it, innermost first, as name and id."""
     owner: str
-    """Name of the smallest module around it that a registry built."""
+    """Name of the largest module around it whose config has settings."""
     obstacle: str
     """Why it can share with no layer at all; '' if it can."""
 
@@ -109,12 +109,12 @@ def weighs_more(kind: Kind) -> str:
     )
 
 
-def sites(model: nn.Module, built: Collection[int] = ()) -> list[Site]:
+def sites(model: nn.Module, asked: Collection[int] = ()) -> list[Site]:
     """Every marked layer, in order of depth.
 
     Args:
         model: The module tree.
-        built: Ids of the modules that the registry built.
+        asked: Ids of the modules whose configs have settings.
     """
     weights = (m._parameters.get('weight') for m in model.modules())
     users = Counter(map(id, weights))
@@ -122,23 +122,35 @@ def sites(model: nn.Module, built: Collection[int] = ()) -> list[Site]:
     for name, layer, around in walk(model):
         if 'kernel_dna' in vars(layer):
             stages = tuple((n, id(m)) for n, m in around if is_stage(m))
-            owner = next((n for n, m in around if id(m) in built), '')
+            owners = [n for n, m in around if id(m) in asked]
             obstacle = ''
             if 'family' not in vars(layer):
                 obstacle = _obstacle(layer, around, users)
-            kind = _kind(layer)
+            kind = _kind(layer, vars(layer)['kernel_dna'])
+            owner = owners[-1] if owners else ''
             found.append(Site(name, layer, kind, stages, owner, obstacle))
     return found
 
 
-def _kind(layer: Any) -> Kind:
+def could_share(model: nn.Module, settings: Settings) -> list[str]:
+    """Names of the plain convolutions without settings that a rule takes."""
+    found = []
+    for name, layer in model.named_modules():
+        if type(layer) is nn.Conv2d and 'kernel_dna' not in vars(layer):
+            site = Site(name, layer, _kind(layer, settings), (), '', '')
+            if not site.obstacles():
+                found.append(name)
+    return found
+
+
+def _kind(layer: Any, settings: Settings) -> Kind:
     cls: Any = MEMBERS.get(type(layer), type(layer))
     plain, groups = getattr(cls, 'plain_class', cls), vars(layer).get('groups')
     if 'family' in vars(layer):
         shape, trained = layer.kernel_shape, layer.is_trained
     else:
         shape, trained = layer.weight.shape, layer.weight.requires_grad
-    return Kind(layer.kernel_dna, plain, groups or 1, tuple(shape), trained)
+    return Kind(settings, plain, groups or 1, tuple(shape), trained)
 
 
 def is_stage(module: nn.Module) -> bool:
