@@ -219,10 +219,11 @@ def digits(way: str, seed: int, folder: Path, epochs: int = 2) -> dict:
         hook = dict(type='KernelFadeHook', end=FADE_END)
         hook['teacher'] = TEACHER if 'teacher' in way else 0
         hook['teacher_end'] = TEACHER_END
-        cfg.custom_hooks = [hook]
         if way.startswith('once'):
             # The teacher is made of the plain network; then all at once.
             hook.update(begin=0.0, end=1e-9)
+        # A copy of the hook, so the last thing.
+        cfg.custom_hooks = [hook]
     prepare_data(cfg, ['train_dataloader', 'val_dataloader'])
     runner = Runner.from_cfg(cfg)
     runner.train()

@@ -12,7 +12,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
-from .errors import BadInput
+from .errors import BadInput, check
 from .files import written_beside
 
 
@@ -54,14 +54,10 @@ def read_weights(path: str) -> dict[str, Tensor]:
             code could restore, holds no weights, or weights that are NaN or
             infinite.
     """
-    if not osp.isfile(path):
-        raise FileNotFoundError(f'checkpoint {path} does not exist')
-    loaded = _load(path)
+    loaded: Any = _load(path)
     for key in ('state_dict', 'model'):
-        if isinstance(loaded, Mapping) and isinstance(
-            loaded.get(key), Mapping
-        ):
-            loaded = loaded[key]
+        inner = loaded.get(key) if isinstance(loaded, Mapping) else None
+        loaded = inner if isinstance(inner, Mapping) else loaded
     if (
         not isinstance(loaded, Mapping)
         or not loaded
@@ -92,9 +88,6 @@ def read_checkpoint(path: str, map_location: Any = 'cpu') -> dict[str, Any]:
         BadInput: If the file is damaged, or holds something that only
             running code could restore.
     """
-    path = osp.expanduser(path)
-    if not osp.isfile(path):
-        raise FileNotFoundError(f'checkpoint {path} does not exist')
     loaded = _load(path, map_location)
     if not isinstance(loaded, dict):
         raise BadInput(
@@ -105,6 +98,9 @@ def read_checkpoint(path: str, map_location: Any = 'cpu') -> dict[str, Any]:
 
 
 def _load(path: str, map_location: Any = 'cpu') -> Any:
+    path = osp.expanduser(path)
+    if not osp.isfile(path):
+        raise FileNotFoundError(f'checkpoint {path} does not exist')
     if path.endswith('.safetensors'):
         return _load_safetensors(path, map_location)
     torch.serialization.add_safe_globals(SAFE)
@@ -113,17 +109,20 @@ def _load(path: str, map_location: Any = 'cpu') -> Any:
     except pickle.UnpicklingError as error:
         raise unsafe(path, error) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise BadInput(
-            f'{path} is damaged or no checkpoint '
-            f'({str(error).partition(". ")[0] or "empty"}); {_WHOLE}'
-        ) from None
+        raise _damaged(path, str(error).partition('. ')[0]) from None
+
+
+def _damaged(path: str, why: str = '') -> BadInput:
+    return BadInput(
+        f'{path} is damaged or no checkpoint ({why or "empty"}); {_WHOLE}'
+    )
 
 
 def unsafe(path: str, error: pickle.UnpicklingError) -> BadInput:
     """What to say of a pickle that holds more than tensors."""
     named = re.search(r'GLOBAL ([\w.]+)', str(error))
     if named is None:
-        return BadInput(f'{path} is damaged or no checkpoint; {_WHOLE}')
+        return _damaged(path, 'no pickle')
     return BadInput(
         f'{path} holds more than tensors: restoring it calls {named[1]}, and '
         'so could run any code. If you trust where it comes from, save its '
@@ -138,51 +137,37 @@ def _load_safetensors(path: str, map_location: Any) -> dict[str, Any]:
     device = map_location if isinstance(map_location, str) else 'cpu'
     try:
         with safe_open(path, 'pt', device) as file:
-            notes = dict(file.metadata() or {})
+            meta: dict[str, Any] = dict(file.metadata() or {})
             names = file.keys()
             weights = {name: file.get_tensor(name) for name in names}
-    except (SafetensorError, OSError) as error:
-        raise BadInput(
-            f'{path} is damaged or no safetensors file ({error}); {_WHOLE}'
-        ) from None
-    meta: dict[str, Any] = dict(notes)
-    try:
         # The inferencers look for it, as mmengine's hook saves it.
-        if 'dataset_meta' in notes:
-            meta['dataset_meta'] = json.loads(notes['dataset_meta'])
-    except ValueError as error:
-        raise BadInput(
-            f'{path}: its dataset_meta is no JSON ({error}); {_WHOLE}'
-        ) from None
+        if 'dataset_meta' in meta:
+            meta['dataset_meta'] = json.loads(meta['dataset_meta'])
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _damaged(path, str(error)) from None
     return {'state_dict': weights, 'meta': meta}
 
 
 def write_weights(
     weights: Mapping[str, Tensor], path: str, note: Mapping[str, str]
 ) -> None:
-    """Write a state dict beside its place and move it there.
+    """Write a state dict, whole.
 
     Args:
         weights: Tensors by name.
         path: Ends in ``.safetensors`` or ``.pth``.
         note: Saved with them: safetensors' metadata, or ``'meta'``.
-
-    Raises:
-        BadInput: If the path ends in neither.
     """
+    # A copy of each: safetensors refuses tensors that share their memory.
     whole = {
-        key: value.detach().cpu().contiguous()
+        key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for key, value in weights.items()
     }
     with written_beside(path) as beside:
         if path.endswith('.safetensors'):
             from safetensors.torch import save_file
 
-            save_file(
-                {key: value.clone() for key, value in whole.items()},
-                beside,
-                {'format': 'pt', **note},
-            )
+            save_file(whole, beside, {'format': 'pt', **note})
         else:
             torch.save({'state_dict': whole, 'meta': dict(note)}, beside)
 
@@ -191,9 +176,7 @@ def check_ending(path: str) -> None:
     """Check the name of a file to be written, before any work is done.
 
     Raises:
-        BadInput: If its ending says no format that is known.
+        BadInput: If its ending stands for no format.
     """
-    if not path.endswith(('.safetensors', '.pth')):
-        raise BadInput(
-            f'{path}: expected a name that ends in .safetensors or .pth'
-        )
+    known = path.endswith(('.safetensors', '.pth'))
+    check('DST', path, known, 'a name that ends in .safetensors or .pth')

@@ -7,62 +7,50 @@ import os.path as osp
 import pickle
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
+from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
-from rich.console import Console
-from rich.table import Table
 
 from .checkpoint import unsafe
 from .errors import BadInput
-from .files import written_beside
-from .measure.complexity import input_size
+from .measure import CONV_TYPES, input_size
 from .zoo import load_tensors_only
 
 
 class _Options(DictAction):
     """KEY=VALUE; a key alone is a mistake of the command line."""
 
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
+    def __call__(  # type: ignore[override]
+        self, parser: Any, namespace: Any, values: Any, option: str
     ) -> None:
         for text in values:
             if '=' not in text:
-                parser.error(f'{option_string} {text}: expected KEY=VALUE')
-        super().__call__(parser, namespace, values, option_string)
+                parser.error(f'{option} {text}: expected KEY=VALUE')
+        super().__call__(parser, namespace, values, option)
+
+
+def plain_parser(text: str | None) -> argparse.ArgumentParser:
+    """A parser that shows a docstring as it is."""
+    as_it_is = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(description=text, formatter_class=as_it_is)
 
 
 def config_parser(
-    description: str | None,
-    several: bool = False,
-    source: bool = False,
-    optional: bool = False,
+    description: str | None, number: str | None = None, source: bool = False
 ) -> argparse.ArgumentParser:
-    """A parser with the config, or ``several``, and ``--cfg-options``.
+    """A parser with the config, ``number`` as argparse's ``nargs``.
 
-    With ``source`` a checkpoint ``src`` comes before the config; with
-    ``optional`` there may be none of the several.
+    With ``source`` a checkpoint ``src`` comes before it.
     """
-    parser = argparse.ArgumentParser(
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = plain_parser(description)
     if source:
         parser.add_argument('src', help='checkpoint file to read')
-    parser.add_argument(
-        'config',
-        nargs=('*' if optional else '+') if several else None,
-        help='config file',
-    )
+    parser.add_argument('config', nargs=number, help='config file')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -74,30 +62,64 @@ def config_parser(
     return parser
 
 
+def dimensions(form: str, example: str) -> Callable[[str], tuple[int, ...]]:
+    """A type of arguments: numbers with an x between, such as 800x1088."""
+
+    def parse(text: str) -> tuple[int, ...]:
+        parts = text.split('x')
+        right = all(part.isdecimal() and int(part) for part in parts)
+        if right and len(parts) == len(form.split('x')):
+            return tuple(map(int, parts))
+        what = f'{text}: expected {form}, such as {example}'
+        raise argparse.ArgumentTypeError(what)
+
+    return parse
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """A type of arguments: whole numbers from ``least`` on."""
+
+    def parse(text: str) -> int:
+        if text.isdecimal() and int(text) >= least:
+            return int(text)
+        what = f'{text}: expected a whole number of at least {least}'
+        raise argparse.ArgumentTypeError(what)
+
+    return parse
+
+
 def add_size_argument(parser: argparse.ArgumentParser) -> None:
     """Add the size of the input, see :func:`image_size`."""
     parser.add_argument(
         '--size',
-        type=_height_and_width,
+        type=dimensions('HEIGHTxWIDTH', '800x1088'),
         metavar='HEIGHTxWIDTH',
         help='of the input, in pixels, such as 800x1088 (default: as the '
         'config tests)',
     )
 
 
-def _height_and_width(text: str) -> tuple[int, int]:
-    height, x, width = text.partition('x')
-    if not (x and height.isdecimal() and width.isdecimal()):
-        raise argparse.ArgumentTypeError(
-            f'{text}: expected HEIGHTxWIDTH, such as 800x1088'
-        )
-    return int(height), int(width)
-
-
 def image_size(args: argparse.Namespace, cfg: Config) -> tuple[int, int]:
     """What ``--size`` says, or the size that the config tests with."""
     size: tuple[int, int] = args.size or input_size(cfg)
     return size
+
+
+def add_timing_arguments(
+    parser: argparse.ArgumentParser, rounds: int, batch: int, types: str
+) -> None:
+    """Add which conv types are timed, and how, with these defaults."""
+    parser.add_argument(
+        '--types',
+        nargs='+',
+        metavar='TYPE',
+        help='conv types, with arguments as in ODConv,experts=4; plain is '
+        f'always there; there are {", ".join(CONV_TYPES)} (default: {types})',
+    )
+    add, text = parser.add_argument, ' (default: %(default)s)'
+    add('--rounds', type=at_least(2), default=rounds, help='in turns' + text)
+    add('--batch', type=at_least(1), default=batch, help='images' + text)
+    add_size_argument(parser)
 
 
 def short_name(path: str) -> str:
@@ -119,21 +141,17 @@ def add_runner_arguments(parser: argparse.ArgumentParser) -> None:
         help='what started the processes of a distributed job',
     )
     # torch.distributed.launch passes this one to every process.
-    parser.add_argument(
-        '--local_rank',
-        '--local-rank',
-        type=int,
-        default=0,
-        help=argparse.SUPPRESS,
-    )
+    names, text = ('--local_rank', '--local-rank'), argparse.SUPPRESS
+    parser.add_argument(*names, type=int, default=0, help=text)
+
+
+def quiet() -> None:
+    """Print what the tool prints, not what is logged about each model."""
+    MMLogger.get_current_instance().setLevel('ERROR')
 
 
 def load_config(path: str, options: dict | None = None) -> Config:
-    """Read a config, ``--cfg-options`` merged.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-    """
+    """Read a config, ``--cfg-options`` merged."""
     if not osp.isfile(path):
         raise FileNotFoundError(
             f'config {path} does not exist; configs/ holds those of mmkdna'
@@ -145,11 +163,7 @@ def load_config(path: str, options: dict | None = None) -> Config:
 
 
 def check_checkpoint(path: str) -> None:
-    """Check that a checkpoint exists, where it is a file.
-
-    Raises:
-        FileNotFoundError: If it does not.
-    """
+    """Check that a checkpoint exists, where it is a file."""
     if '://' not in path and not osp.isfile(path):
         raise FileNotFoundError(
             f'checkpoint {path} does not exist; training writes them to its '
@@ -178,14 +192,9 @@ def join_cpu_job(cfg: Config) -> None:
     """
     if cfg.get('launcher') == 'pytorch' and get_device() == 'cpu':
         torch.distributed.init_process_group('gloo')
-        cfg.setdefault(
-            'model_wrapper_cfg',
-            dict(
-                type='MMDistributedDataParallel',
-                device_ids=None,
-                broadcast_buffers=False,
-            ),
-        )
+        options = dict(device_ids=None, broadcast_buffers=False)
+        wrapper = dict(options, type='MMDistributedDataParallel')
+        cfg.setdefault('model_wrapper_cfg', wrapper)
 
 
 def build_runner(cfg: Config) -> Runner:
@@ -209,16 +218,17 @@ def build_runner(cfg: Config) -> Runner:
 
 def exit_on_bad_input(main: Callable[[Sequence[str] | None], None]) -> None:
     """Run a tool; what the user got wrong is a sentence, not a traceback."""
+    name = osp.basename(sys.argv[0])
     try:
         main(None)
     except (BadInput, FileNotFoundError, FileExistsError) as error:
         # One of the system's own, from inside a run, keeps its traceback.
         if getattr(error, 'errno', None) is not None:
             raise
-        sys.exit(f'{osp.basename(sys.argv[0])}: {error}')
+        sys.exit(f'{name}: {error}')
     except pickle.UnpicklingError as error:
-        what = unsafe('a checkpoint that was fetched', error)
-        sys.exit(f'{osp.basename(sys.argv[0])}: {what}')
+        what = 'a checkpoint that was fetched'
+        sys.exit(f'{name}: {unsafe(what, error)}')
     leave_job()
 
 
@@ -227,24 +237,9 @@ def leave_job() -> None:
 
     gloo's threads still hold tensors then, and one that asks for the
     interpreter's lock while this is torn down aborts the process. They end
-    with the group, and this with its last reference: a model's wrapper holds
-    one, in a cycle with its runner.
+    with the group, and the group with its last reference: a model's wrapper
+    holds one, in a cycle with its runner.
     """
     if torch.distributed.is_initialized():
         gc.collect()
         torch.distributed.destroy_process_group()
-
-
-def write_table(table: Table, path: str | Path) -> str:
-    """Write a table of rich, whole, as wide as it is.
-
-    Returns:
-        What the file holds.
-    """
-    console = Console(width=250)
-    with console.capture() as capture:
-        console.print(table)
-    text = f'{capture.get().strip()}\n'
-    with written_beside(path) as beside:
-        Path(beside).write_text(text)
-    return text

@@ -1,6 +1,7 @@
 """The benchmark and the comparison: what they time, count and refuse."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,19 +15,19 @@ import mmkdna
 from mmkdna.errors import BadInput
 from mmkdna.measure import (
     CONV_TYPES,
-    Conditions,
-    backbone_subject,
     build_model,
-    config_subject,
-    equalise,
-    interleave,
-    layer_subject,
     parse_conv_type,
-    saved_bytes,
     switch_convs,
     switched,
 )
-from mmkdna.peers import DynamicConv2d, ODConv2d
+from mmkdna.measure.rows import equalise, interleave, saved_bytes
+from mmkdna.measure.subjects import (
+    Conditions,
+    backbone_subject,
+    config_subject,
+    layer_subject,
+)
+from mmkdna.peers import TYPES, DynamicConv2d, ODConv2d
 
 ROOT = Path(__file__).parent.parent
 CLASSIFIER = str(ROOT / 'configs/digits/kdna_r18.py')
@@ -54,7 +55,7 @@ def test_a_layer_is_timed_with_every_type(tool, capsys, tmp_path):
             assert len(row['rounds']) == 2
             low, high = row['quartiles']
             assert 0 < low <= row['ratio'] <= high
-            assert (row['bytes'] is None) == ('forward' in title)
+            assert ('saved' in row) == ('backward' in title)
         plain, ours = rows['plain'], rows['KernelDNA']
         assert plain['ratio'] == 1
         # Two convs of 16 x 16 x 3 x 3; one of them for both.
@@ -62,6 +63,21 @@ def test_a_layer_is_timed_with_every_type(tool, capsys, tmp_path):
         assert ours['parameters'] < 0.6 * plain['parameters']
         assert plain['multiply_adds'] == 16 * 16 * 9 * 32 * 32
     assert imread(png).std() > 0.01
+
+
+def test_channels_last_leaves_five_dimensions_alone():
+    how = Conditions(1, (8, 8), channels_last=True)
+    convs = [
+        layer_subject((16, 16, 3), dict(type=kind), how).model[0]
+        for kind in CONV_TYPES
+    ]
+    layout = dict(memory_format=torch.channels_last)
+    assert all(
+        parameter.is_contiguous(**layout)
+        for conv in convs
+        for parameter in conv.parameters()
+        if parameter.dim() == 4
+    )
 
 
 def test_the_model_of_a_config_is_timed(tool, capsys):
@@ -72,15 +88,15 @@ def test_the_model_of_a_config_is_timed(tool, capsys):
     )
     out = ' '.join(capsys.readouterr().out.split())
     for mode in modes:
-        title = f'kdna_r18, {mode}, batch 2, 32x32, 2 rounds, cpu, float32'
+        title = f'kdna_r18, {mode}, batch 2, 32x32, cpu, float32, 2 rounds'
         assert title in out
     assert out.count('ODConv,experts=2') == 3
 
 
 def test_a_backbone_of_torchvision_in_half_precision():
-    how = Conditions(2, (64, 64), dtype=torch.bfloat16, channels_last=True)
+    how = Conditions(2, (64, 64), dtype='bfloat16', channels_last=True)
     conv_cfg = dict(type='KernelDNA', min_channels=128)
-    subject = backbone_subject(conv_cfg, 'resnet18', how)
+    subject = backbone_subject('resnet18', conv_cfg, how)
     assert mmkdna.list_families(subject.model)
     assert subject.model.conv1.weight.is_contiguous(
         memory_format=torch.channels_last
@@ -88,7 +104,7 @@ def test_a_backbone_of_torchvision_in_half_precision():
     before = [p.detach().clone() for p in subject.model.parameters()]
     after = list(subject.model.parameters())
     for mode in ('forward', 'step', 'backward'):
-        subject.prepare(mode)
+        subject.model.train(mode != 'forward')
         subject.run(mode)
         grads = [p.grad is not None for p in after]
         # A step ends without gradients.
@@ -110,7 +126,7 @@ def test_what_a_forward_saves_is_counted():
 def test_a_child_saves_its_input_once():
     how = Conditions(2, (16, 16))
     plain, child = (
-        layer_subject(conv_cfg, (32, 32, 3), how)
+        layer_subject((32, 32, 3), conv_cfg, how)
         for conv_cfg in (None, dict(type='KernelDNA'))
     )
     base = saved_bytes(plain.model, plain.loss)
@@ -130,19 +146,17 @@ def test_what_a_detector_keeps_is_printed(
     tool('benchmark').main([config, *arguments])
     ((title, rows),) = json.loads(out.read_text()).items()
     assert title.startswith(f'digits/kdna_{name}_r18, saved, batch 2, 64x96, ')
-    ours, plain = rows['KernelDNA']['bytes'], rows['plain']['bytes']
+    ours, plain = rows['KernelDNA']['saved'], rows['plain']['saved']
     # Gates and norms of the size of an image's channels, no map.
     assert plain < ours < 1.01 * plain
     assert f'{ours / plain:.4f}' in capsys.readouterr().out
-    with pytest.raises(BadInput, match='--saved --png: expected one'):
-        tool('benchmark').main([config, *arguments, '--png', 'a.png'])
 
 
 def test_a_twin_gets_the_function_that_it_is_beside():
     how = Conditions(2, (64, 64))
     cfg = Config.fromfile(ROOT / 'configs/digits/kdna_maskrcnn_r18.py')
-    plain = config_subject(None, cfg, how)
-    ours = config_subject(dict(type='KernelDNA'), cfg, how)
+    plain = config_subject(cfg, None, how)
+    ours = config_subject(cfg, dict(type='KernelDNA'), how)
 
     def loss(subject):
         torch.manual_seed(0)
@@ -158,7 +172,7 @@ def test_a_twin_gets_the_function_that_it_is_beside():
 def test_a_segmentor_sees_the_size_that_is_asked_for():
     how = Conditions(2, (64, 96))
     cfg = Config.fromfile(ROOT / 'configs/digits/kdna_upernet_r18.py')
-    subject = config_subject(None, cfg, how)
+    subject = config_subject(cfg, None, how)
     seen = []
     subject.model.backbone.register_forward_pre_hook(
         lambda module, inputs: seen.append(inputs[0].shape[2:])
@@ -171,23 +185,20 @@ def test_a_segmentor_sees_the_size_that_is_asked_for():
 def test_rounds_change_their_order_and_memory_may_run_out():
     order = []
 
-    def large(number):
+    def large():
         order.append('large')
         torch.empty(1 << 60)
 
-    times = interleave(
-        {'a': lambda number: order.append(f'a{number}'), 'large': large},
-        rounds=2,
-        warm_up=1,
-    )
-    assert order == ['large', 'a0', 'a1', 'a2']
+    runs = {name: partial(order.append, name) for name in 'ab'}
+    times = interleave({**runs, 'large': large}, rounds=2, warm_up=1)
+    assert order == ['large', *'baabba']
     assert times['large'] is None
-    assert len(times['a']) == 2
+    assert len(times['a']) == len(times['b']) == 2
     with pytest.raises(RuntimeError, match='of another kind'):
         interleave({'a': _fail}, 1)
 
 
-def _fail(number):
+def _fail():
     raise RuntimeError('of another kind')
 
 
@@ -211,9 +222,6 @@ def test_a_type_that_does_not_fit_is_a_row(tool, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        ([], 'nothing to time'),
-        (['--layer', '16x16'], '--layer 16x16: expected CINxCOUTxK'),
-        (['--layer', '16x16x3'], 'expected --size of its input'),
         (['--backbone', 'resnet19'], 'resnet19: torchvision has no such'),
         (['--backbone', 'resnet18', '--types', 'OD'], "no conv type 'OD'"),
         (
@@ -226,20 +234,30 @@ def test_a_type_that_does_not_fit_is_a_row(tool, monkeypatch, capsys):
         ),
         (['--backbone', 'resnet18', '--device', 'tpu'], '--device tpu:'),
         (['--backbone', 'resnet18', '--device', 'cuda:99'], 'cuda:99: exp'),
-        (['--backbone', 'resnet18', '--rounds', '1'], 'at least 2 rounds'),
     ],
 )
 def test_what_cannot_be_timed_is_named(tool, arguments, message):
-    if '--rounds' not in arguments:
-        arguments = [*arguments, '--rounds', '2']
     with pytest.raises(BadInput, match=message):
-        tool('benchmark').main(arguments)
+        tool('benchmark').main([*arguments, '--rounds', '2'])
 
 
-def test_a_size_that_is_none_is_named(tool, capsys):
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ([], 'nothing to time'),
+        (['--layer', '16x16'], '--layer: 16x16: expected CINxCOUTxK'),
+        (['--layer', '16x16x3'], 'expected --size of its input'),
+        (['--layer', '16x16x3', '--size', '50'], '50: expected HEIGHTxWIDTH'),
+        (['--layer', '16x16x3', '--size', '0x5'], '0x5: expected HEIGHTxWID'),
+        (['--rounds', '1'], '1: expected a whole number of at least 2'),
+        (['--batch', 'two'], 'two: expected a whole number of at least 1'),
+        ([CLASSIFIER, '--saved', '--png', 'a'], '--saved --png: expected one'),
+    ],
+)
+def test_a_wrong_argument_is_named(tool, capsys, arguments, message):
     with pytest.raises(SystemExit):
-        tool('benchmark').main(['--layer', '16x16x3', '--size', '50'])
-    assert '50: expected HEIGHTxWIDTH' in capsys.readouterr().err
+        tool('benchmark').main(arguments)
+    assert message in capsys.readouterr().err
 
 
 def test_types_are_parsed():
@@ -248,6 +266,18 @@ def test_types_are_parsed():
         type='ODConv', experts=4, norm='LN'
     )
     assert parse_conv_type('KernelDNA,kernel_sizes=(1,)') is not None
+
+
+def test_a_type_that_a_config_brings_is_known(monkeypatch):
+    monkeypatch.setitem(TYPES, 'Mine', ODConv2d)
+    assert parse_conv_type('Mine,experts=2') == dict(type='Mine', experts=2)
+
+
+def test_kernel_dna_alone_is_the_config_as_it_is():
+    cfg = Config.fromfile(CLASSIFIER)
+    assert switched(cfg, dict(type='KernelDNA')).model == cfg.model
+    other = switched(cfg, dict(type='KernelDNA', min_channels=64)).model
+    assert other.backbone.conv_cfg.min_channels == 64
 
 
 @pytest.mark.parametrize('kind', CONV_TYPES[1:])

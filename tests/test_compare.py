@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 from mmengine.config import Config
-from rich.console import Console
 
 from mmkdna.errors import BadInput
+from mmkdna.measure.runs import annealing
+from mmkdna.measure.show import draw_scores, scores_table, write_table
 
 ROOT = Path(__file__).parent.parent
 CONFIG = f"""
@@ -74,6 +75,9 @@ def test_types_are_compared_and_finished_runs_kept(tool, config, tmp_path):
     assert 'conv_cfg' not in plain.model.backbone
     assert plain.train_cfg.max_epochs == 1
     assert plain.param_scheduler[1].T_max == 1
+    annealed = Config.fromfile(next((out / 'ODConv_experts2').glob('*/*.py')))
+    assert annealed.custom_hooks == [dict(type='TemperatureHook', epochs=1)]
+    assert not plain.get('custom_hooks')
     # Interrupted before it said that it is finished: it goes on.
     (out / 'KernelDNA/seed_0/finished.json').unlink()
     compare.main([*arguments, *types, '--seeds', '0', '1'])
@@ -82,7 +86,7 @@ def test_types_are_compared_and_finished_runs_kept(tool, config, tmp_path):
     assert again['KernelDNA/seed_0'] == first['KernelDNA/seed_0'] + 1
     assert again['plain/seed_1'] == 1
     results = json.loads((out / 'results.json').read_text())
-    assert results['title'] == 'tiny, 2 seeds, 1 epoch, cpu'
+    assert results['title'] == 'tiny, seeds 0 1, epochs 1, cpu'
     for name, row in results['rows'].items():
         assert len(row['scores']['accuracy/top1']) == 2, name
         assert row['parameters'] > 0
@@ -94,8 +98,7 @@ def test_types_are_compared_and_finished_runs_kept(tool, config, tmp_path):
         compare.main([config, '--epochs', '2', '--seeds', '0'])
 
 
-def test_annealing_takes_its_part_in_the_unit_of_the_run(tool):
-    annealing = tool('compare').annealing
+def test_annealing_takes_its_part_in_the_unit_of_the_run():
     for train_cfg, fraction, expected in (
         (dict(max_epochs=30), 0.1, dict(epochs=3)),
         (dict(max_epochs=8), 0.5, dict(epochs=4)),
@@ -108,18 +111,19 @@ def test_annealing_takes_its_part_in_the_unit_of_the_run(tool):
         )
 
 
-def test_what_memory_does_not_hold_has_a_row(tool, tmp_path):
-    compare = tool('compare')
+def test_what_memory_does_not_hold_has_a_row(tmp_path):
     scores = {'accuracy/top1': [50.0, 52.0]}
     row = dict(parameters=10**6, multiply_adds=10**6, scores=scores)
+    timed = dict(seconds=1.0, ratio=1.0, quartiles=(1.0, 1.0))
     rows = {
-        'plain': dict(row, ratio=1.0, quartiles=(1.0, 1.0)),
-        'ODConv': dict(row, ratio=None, quartiles=None),
+        'plain': dict(row, **timed),
+        'ODConv': row,
+        'FDConv': dict(scores=scores),
     }
-    console = Console(width=250, record=True)
-    console.print(compare.as_table(rows))
-    assert 'out of memory' in console.export_text()
-    compare.draw(rows, 'two', tmp_path / 'two.png')
+    table = write_table(scores_table(rows), tmp_path / 'table.md')
+    assert table.count('out of memory') == 2
+    assert table.count('51.00 ± 1.41') == 3
+    draw_scores(rows, 'two', tmp_path / 'two.png')
     assert imread(tmp_path / 'two.png').std() > 0.01
 
 
@@ -130,12 +134,23 @@ def test_what_memory_does_not_hold_has_a_row(tool, tmp_path):
             ['--epochs', '1', '--cfg-options', 'train_cfg.max_epochs=None'],
             'trains by iterations',
         ),
-        (['--anneal', '0'], '--anneal 0.0: expected above 0'),
-        (['--epochs', '0'], '--epochs 0: expected at least 1'),
         (['--types', 'Conv'], "there is no conv type 'Conv'"),
-        (['--rounds', '1'], '--rounds 1: expected at least 2'),
     ],
 )
 def test_what_cannot_be_compared_is_named(tool, config, arguments, message):
     with pytest.raises(BadInput, match=message):
         tool('compare').main([config, *arguments])
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--anneal', '0'], '--anneal 0.0: expected above 0'),
+        (['--epochs', '0'], '0: expected a whole number of at least 1'),
+        (['--rounds', '1'], '1: expected a whole number of at least 2'),
+    ],
+)
+def test_a_wrong_argument_is_named(tool, capsys, arguments, message):
+    with pytest.raises(SystemExit):
+        tool('compare').main(['tiny.py', *arguments])
+    assert message in capsys.readouterr().err

@@ -9,6 +9,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from test_model_configs import MODELS
 
 import mmkdna
 from mmkdna.measure import (
@@ -96,7 +97,11 @@ def test_an_adopted_config_has_the_families_of_before():
         assert_as_before(config, model)
 
 
-@pytest.mark.parametrize('path', KDNA, ids=name)
+# Those of test_model_configs.py train there, where it may take longer.
+QUICK = [p for p in KDNA if p.stem.removeprefix('kdna_') not in MODELS]
+
+
+@pytest.mark.parametrize('path', QUICK, ids=name)
 def test_config_forms_the_families_of_before_and_trains_a_step(path):
     cfg = read(path)
     size = (64, 64) if library(cfg) != 'mmpretrain' else (32, 32)

@@ -177,7 +177,7 @@ def test_what_cannot_be_written_is_said(convert, source, tmp_path, target):
 
 def test_a_folder_in_the_files_place_is_said(convert, source, tmp_path):
     (tmp_path / 'a.pth').mkdir()
-    with pytest.raises(BadInput, match='a.pth cannot be written: Is a dir'):
+    with pytest.raises(BadInput, match='a.pth cannot be written: it is a fo'):
         convert(source, tmp_path / 'a.pth')
     assert sorted(os.listdir(tmp_path)) == ['a.pth', 'plain.pth']
 

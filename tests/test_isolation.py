@@ -83,32 +83,90 @@ def test_torch_mmengine_and_mmcv_lite_are_enough(code, expected):
     assert expected in done.stdout
 
 
-@pytest.mark.parametrize(
-    ('floor', 'below'),
-    [
-        ('layers', {'errors'}),
-        ('families', {'errors', 'layers'}),
-        ('peers', {'errors', 'layers', 'families'}),
-        ('adoption', {'checkpoint', 'errors', 'layers', 'families'}),
-    ],
-)
-def test_a_floor_imports_from_below_alone(floor, below):
+IMPORTS = """
+import sys
+import mmcv.cnn, mmengine.runner
+before = {*sys.modules}
+import mmkdna
+print({name.split('.')[0] for name in {*sys.modules} - before})
+"""
+
+
+def test_an_import_loads_nothing_that_mmengine_and_mmcv_do_not():
+    done = subprocess.run(
+        [sys.executable, '-c', IMPORTS],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = ast.literal_eval(done.stdout.splitlines()[-1])
+    # No requests, rich, yaml, matplotlib, mmdet, pycocotools, ...
+    assert found <= {'mmkdna', 'torch'}
+
+
+GROUND = {'errors', 'files', 'version'}
+FORMED = GROUND | {'layers', 'families'}
+BELOW = {
+    'errors': set(),
+    'version': set(),
+    'files': {'errors'},
+    'checkpoint': GROUND,
+    'datasets': GROUND,
+    'layers': GROUND,
+    'families': GROUND | {'layers'},
+    'report': FORMED,
+    'sharding': FORMED,
+    'backbones': FORMED,
+    'peers': FORMED,
+    'adoption': FORMED | {'checkpoint'},
+    'measure': FORMED | {'checkpoint', 'adoption', 'peers'},
+    'zoo': FORMED | {'checkpoint', 'adoption', 'measure'},
+}
+"""What each part of the package may import."""
+STACK = ('torch', 'mmengine', 'mmcv.cnn')
+
+
+def imports(part):
+    """What a part imports, its own modules left out."""
     found = set()
-    for path in (ROOT / 'mmkdna' / floor).glob('*.py'):
+    for path in (ROOT / 'mmkdna').rglob('*.py'):
+        inside = path.relative_to(ROOT / 'mmkdna').with_suffix('').parts
+        if inside[0] != part:
+            continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
-                found |= {alias.name for alias in node.names}
+                names = (alias.name for alias in node.names)
+                found |= {
+                    f'{n}.__init__' if n == 'mmkdna' else n for n in names
+                }
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
                 found.add(node.module)
-            elif isinstance(node, ast.ImportFrom) and node.level == 2:
-                found.add('mmkdna.' + node.module)
-    stack = ('torch', 'mmengine', 'mmcv.cnn')
+            elif isinstance(node, ast.ImportFrom):
+                around = ('mmkdna', *inside)[: -node.level]
+                # Of the package itself: its __init__, above all.
+                name = node.module or ('' if len(around) > 1 else '__init__')
+                found.add('.'.join([*around, *([name] if name else [])]))
+    own = f'mmkdna.{part}'
+    return {n for n in found if n != own and not n.startswith(f'{own}.')}
+
+
+def test_every_part_of_the_package_has_its_floor():
+    parts = {p.stem for p in (ROOT / 'mmkdna').iterdir()}
+    assert {p for p in parts if p[0] not in '._'} <= {*BELOW, 'cli', 'py'}
+
+
+@pytest.mark.parametrize('part', BELOW)
+def test_no_import_runs_upwards(part):
+    ours = {n.split('.')[1] for n in imports(part) if n.startswith('mmkdna.')}
+    assert ours <= BELOW[part]
+
+
+@pytest.mark.parametrize('part', ['layers', 'families', 'peers', 'adoption'])
+def test_a_model_runs_on_torch_mmengine_and_mmcv_cnn_alone(part):
     foreign = {
         name
-        for name in found
-        if name.split('.')[0] not in sys.stdlib_module_names
-        and not f'{name}.'.startswith(tuple(f'{s}.' for s in stack))
+        for name in imports(part)
+        if name.split('.')[0] not in {*sys.stdlib_module_names, 'mmkdna'}
+        and not f'{name}.'.startswith(tuple(f'{s}.' for s in STACK))
     }
-    assert {name.split('.')[1] for name in foreign} <= below
-    assert all(name.startswith('mmkdna.') for name in foreign)
-    assert any(name.startswith('torch') for name in found)
+    assert not foreign

@@ -8,9 +8,15 @@ from torch.autograd import gradcheck, gradgradcheck
 
 import mmkdna.layers.member
 from mmkdna.layers import StaticModulation
-from mmkdna.layers.kernel import Convolution, Linear, lean, trains_eagerly
+from mmkdna.layers.kernel import Convolution, Linear, trains_eagerly
+from mmkdna.layers.kernel import lean as of_sources
 
 DOUBLE = torch.double
+
+
+def lean(operation, static, x, gate, kernel, bias):
+    sources = kernel, *static.sources()
+    return of_sources(operation, static.derive, x, gate, bias, *sources)
 
 
 def modulation(*kernel_shape):

@@ -328,3 +328,9 @@ def test_where_the_convs_that_could_share_get_nothing_the_log_leads_on(log):
     MODELS.build(dict(type='mmdet.CSPNeXt', conv_cfg=dict(type='KernelDNA')))
     assert 'could share, such as stage4' in log.messages[-1]
     assert 'kernel_dna=dict(...) reaches them' in log.messages[-1]
+
+
+def test_where_only_linear_layers_could_share_the_log_says_how(log):
+    MODELS.build(dict(type='TakesNoConvCfg', kernel_dna=dict()))
+    assert 'It has 2 linear layers' in log.messages[-1]
+    assert 'kernel_dna=dict(linear=True' in log.messages[-1]

@@ -243,16 +243,8 @@ def test_config_of_no_known_library_is_named(tool, tmp_path, name):
 def test_run_of_a_segmentor_is_not_drawn_as_detections(
     tool, tmp_path, monkeypatch
 ):
-    config = ROOT / 'configs/digits/kdna_upernet_r18.py'
+    cfg = Config.fromfile(ROOT / 'configs/digits/kdna_upernet_r18.py')
     show = tool('show_run')
-    monkeypatch.setattr(show, 'find_run', lambda _: (config, 'x.pth', []))
+    monkeypatch.setattr(show, 'find_run', lambda _: (cfg, 'x.pth'))
     with pytest.raises(BadInput, match='config of mmseg, expected one of mm'):
         show.main([str(tmp_path)])
-
-
-def test_digits_runs_must_be_there(tool, tmp_path):
-    with pytest.raises(FileNotFoundError, match='make digits'):
-        tool('digits_table').main([str(tmp_path)])
-    (tmp_path / 'plain_r18').mkdir()
-    with pytest.raises(FileNotFoundError, match='kdna_r18 holds no finished'):
-        tool('digits_table').main([str(tmp_path)])

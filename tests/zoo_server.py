@@ -1,17 +1,32 @@
 """A web server on loopback that behaves in the ways that servers do."""
 
+import hashlib
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import torch
+from safetensors.torch import save
+
+BODY = save({'weight': torch.arange(200_000.0)}, {'format': 'pt'})
+SIZE = len(BODY)
+SHA = hashlib.sha256(BODY).hexdigest()
+FILE = f'thing-{SHA[:8]}.safetensors'
+CUT = 150_000
+"""Where a body is cut: more than one of these is needed for BODY."""
 
 
 class ZooServer:
     """Serves files by name; the first folder of a path says how.
 
     ``/ok/NAME`` is whole, with ranges. ``/noranges/`` ignores them,
-    ``/broken/`` says that there are none. ``/truncated/`` and ``/stalled/``
-    stop half-way, the first time; ``/short/`` always, and says nothing of the
-    length. ``/busy/`` answers 500 twice, ``/missing/`` 404; ``/wrong/`` has
-    other bytes; ``/moved/`` redirects to ``/ok/``.
+    ``/norange416/`` says that there are none, ``/otherrange/`` sends another
+    one. ``/cut/`` ends every body after CUT bytes, ``/cutonce/`` the first
+    one, ``/cutnoranges/`` and ``/cut416/`` every one and has no ranges;
+    ``/stuck/`` sends nothing after the first CUT bytes. ``/stalled/`` sends
+    half, the first time, and waits. ``/short/`` sends CUT bytes and says
+    nothing of the length; ``/long/`` sends more than the file. ``/busy/``
+    answers 500 twice, ``/missing/`` 404; ``/wrong/`` has other bytes;
+    ``/moved/`` redirects to ``/ok/``.
     """
 
     def __init__(self, files):
@@ -32,7 +47,8 @@ class ZooServer:
 
         self._httpd = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
         self._httpd.daemon_threads = True
-        threading.Thread(target=self._httpd.serve_forever).start()
+        serve = self._httpd.serve_forever
+        threading.Thread(target=serve, args=(0.05,)).start()
         self.url = f'http://127.0.0.1:{self._httpd.server_port}'
 
     def close(self):
@@ -56,6 +72,9 @@ class ZooServer:
         if way == 'busy' and times <= 2:
             request.send_error(500)
             return
+        if span and way.endswith('416'):
+            request.send_error(416)
+            return
         if way == 'moved':
             request.send_response(302)
             request.send_header('Location', f'/ok/{name}')
@@ -64,32 +83,34 @@ class ZooServer:
             return
         if way == 'wrong':
             body = bytes(len(body))
+        if way == 'long':
+            body += body
         start = 0
-        if span and way == 'broken':
-            request.send_error(416)
-            return
-        if span and way != 'noranges':
+        if span and not way.endswith('noranges'):
             start = int(span.removeprefix('bytes=').rstrip('-'))
+        rest, total = body[start:], len(body)
         request.send_response(206 if start else 200)
         if start:
-            total = len(body)
+            first = start - 1 if way == 'otherrange' else start
             request.send_header(
-                'Content-Range', f'bytes {start}-{total - 1}/{total}'
+                'Content-Range', f'bytes {first}-{total - 1}/{total}'
             )
-        half = (len(body) - start) // 2
         if way == 'short':
             request.send_header('Connection', 'close')
         else:
-            request.send_header('Content-Length', str(len(body) - start))
+            request.send_header('Content-Length', str(len(rest)))
         request.end_headers()
-        stops = way == 'short' or (
-            way in ('truncated', 'stalled') and times == 1
-        )
-        request.wfile.write(
-            body[start : start + half] if stops else body[start:]
-        )
+        sent = rest
+        cut = way in ('cut', 'cutnoranges', 'cut416', 'short')
+        if cut or (way == 'cutonce' and times == 1):
+            sent = rest[:CUT]
+        elif way == 'stalled' and times == 1:
+            sent = rest[: total // 2]
+        elif way == 'stuck':
+            sent = rest[: CUT if not start else 0]
+        request.wfile.write(sent)
         request.wfile.flush()
-        if stops:
+        if sent != rest:
             self.half_sent.set()
             if way == 'stalled':
                 self.go_on.wait()

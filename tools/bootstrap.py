@@ -14,6 +14,7 @@ import sys
 import sysconfig
 import tempfile
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / '.venv'
@@ -49,7 +50,7 @@ CAUSES = {  # why a command failed, by what it printed
 }
 
 
-def fail(sentence: str):
+def fail(sentence: str) -> NoReturn:
     sys.exit(f'mmkdna set-up: {sentence}')
 
 
@@ -98,8 +99,8 @@ def run(command: list, **env: str) -> None:
 
 def output_of(code: str, **more: str) -> str:
     """What a line of Python prints in the new environment."""
-    command, env = [PYTHON, '-c', code], {**os.environ, **more}
-    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    line, env = [str(PYTHON), '-c', code], {**os.environ, **more}
+    done = subprocess.run(line, capture_output=True, text=True, env=env)
     if done.returncode:
         fail(explain(done.stderr))
     return done.stdout.strip()
@@ -185,9 +186,8 @@ def mmcv_wheel() -> Path:
 
 
 def compile_mmcv(pin: str, folder: Path) -> None:
-    names = (os.environ.get('CXX', 'c++'), 'g++')
-    compiler = next(filter(None, map(shutil.which, names)), None)
-    if compiler is None:
+    which, name = shutil.which, os.environ.get('CXX', 'c++')
+    if (compiler := which(name) or which('g++')) is None:
         fail(
             'no C++ compiler was found, and mmcv compiles its ops here; '
             'install one (Debian and Ubuntu: apt-get install g++), or set '
@@ -225,20 +225,18 @@ def precompiled_header(compiler: str, work: Path) -> str:
     if b'Free Software Foundation' not in version.stdout:
         return ''
     flags = output_of(
+        'import sysconfig; from torch.utils.cpp_extension import *;'
         'from setuptools._distutils.ccompiler import new_compiler;'
         'from setuptools._distutils.sysconfig import customize_compiler;'
         'c = new_compiler(); customize_compiler(c);'
-        'print("\\n".join(c.compiler_so[1:]))',
+        'paths = [*include_paths(), sysconfig.get_path("include")];'
+        'print(*c.compiler_so[1:], *(f"-I{p}" for p in paths), sep="\\n")',
         CFLAGS=COMPILER_FLAGS,
-    ).splitlines()
-    includes = output_of(
-        'import sysconfig; from torch.utils.cpp_extension import *;'
-        'print(*include_paths(), sysconfig.get_path("include"), sep="\\n")'
     ).splitlines()
     header = work / 'torch_types.h'
     header.write_text('#include <torch/types.h>\n')
-    flags += [*TORCH_FLAGS, *(f'-I{path}' for path in includes)]
-    run([compiler, *flags, '-x', 'c++-header', header, '-o', f'{header}.gch'])
+    flags += [*TORCH_FLAGS, '-x', 'c++-header', str(header)]
+    run([compiler, *flags, '-o', f'{header}.gch'])
     return f' -include {header}'
 
 

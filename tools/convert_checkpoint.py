@@ -10,37 +10,30 @@ Example: python tools/convert_checkpoint.py resnet50.pth \\
 
 from collections.abc import Sequence
 
-from mmengine.logging import MMLogger
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 import mmkdna
+from mmkdna import cli
 from mmkdna.adoption.offline import adopt_weights
-from mmkdna.checkpoint import (
-    check_ending,
-    read_weights,
-    write_weights,
-)
-from mmkdna.cli import config_parser, exit_on_bad_input, load_config
+from mmkdna.checkpoint import check_ending, read_weights, write_weights
 from mmkdna.measure import build_model
 from mmkdna.zoo import local_path
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = config_parser(__doc__, source=True)
+    parser = cli.config_parser(__doc__, source=True)
     parser.add_argument('dst', help='.safetensors or .pth file to write')
     args = parser.parse_args(argv)
-    # The table says it.
-    MMLogger.get_current_instance().setLevel('ERROR')
+    cli.quiet()
     check_ending(args.dst)
-    cfg = load_config(args.config, args.cfg_options)
+    cfg = cli.load_config(args.config, args.cfg_options)
     weights = read_weights(local_path(args.src))
     model = build_model(cfg)
     adopted = adopt_weights(model, weights)
     write_weights(adopted.weights, args.dst, {'config': cfg.pretty_text})
-    console = Console()
-    table = Table(box=box.SIMPLE, caption_justify='left')
+    table = Table(box=box.SIMPLE)
     for title in ('child', 'parent', 'off its own kernel'):
         table.add_column(title, overflow='fold')
     for row in mmkdna.report(model.get_submodule(adopted.part)).rows:
@@ -48,19 +41,17 @@ def main(argv: Sequence[str] | None = None) -> None:
             error = f'{adopted.lost[row.name]:.3f}'
             table.add_row(row.name, row.parent, error)
     if table.row_count:
-        console.print(table)
+        Console().print(table)
     for title, names in (
         ('no place in the model', adopted.left_out),
         ('not in the checkpoint', adopted.missing),
     ):
         if names:
-            console.print(f'{title}: {", ".join(names)}', soft_wrap=True)
-    console.print(
-        f'{args.dst}: {adopted.part or "the whole model"}, '
-        f'{sum(w.numel() for w in adopted.weights.values()):,} numbers',
-        soft_wrap=True,
-    )
+            print(f'{title}: {", ".join(names)}')
+    numbers = sum(weight.numel() for weight in adopted.weights.values())
+    part = adopted.part or 'the whole model'
+    print(f'{args.dst}: {part}, {numbers:,} numbers')
 
 
 if __name__ == '__main__':
-    exit_on_bad_input(main)
+    cli.exit_on_bad_input(main)

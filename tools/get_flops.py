@@ -8,77 +8,44 @@ Example: python tools/get_flops.py configs/kdna_maskrcnn_r50.py
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from mmengine.logging import MMLogger
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from mmkdna.cli import (
-    add_size_argument,
-    config_parser,
-    exit_on_bad_input,
-    image_size,
-    load_config,
-    short_name,
-)
-from mmkdna.measure import (
-    build_model,
-    multiply_adds,
-    plain_twin,
-)
+from mmkdna import cli, measure
 
 
-class Cost(NamedTuple):
-    """Parameters and multiply-adds of a model."""
-
-    parameters: int
-    multiply_adds: int
-
-
-def cost(cfg, size: tuple[int, int]) -> Cost:
-    model = build_model(cfg)
-    parameters = sum(p.numel() for p in model.parameters())
-    return Cost(parameters, multiply_adds(model, size))
-
-
-def cost_table(markdown: bool) -> Table:
-    table = Table(box=box.MARKDOWN if markdown else box.SIMPLE)
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = cli.config_parser(__doc__, number='+')
+    cli.add_size_argument(parser)
+    text = 'print a Markdown table'
+    parser.add_argument('--markdown', action='store_true', help=text)
+    args = parser.parse_args(argv)
+    cli.quiet()
+    table = Table(box=box.MARKDOWN if args.markdown else box.SIMPLE)
     table.add_column('config', overflow='fold')
     table.add_column('input')
     for title in ('parameters, M', 'plain', '', 'multiply-adds, G', 'plain'):
         table.add_column(title, justify='right')
-    return table
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = config_parser(__doc__, several=True)
-    add_size_argument(parser)
-    parser.add_argument(
-        '--markdown', action='store_true', help='print a Markdown table'
-    )
-    args = parser.parse_args(argv)
-    # The table alone, not what is logged about each model that is built.
-    MMLogger.get_current_instance().setLevel('ERROR')
-    table = cost_table(args.markdown)
     for path in args.config:
-        cfg = load_config(path, args.cfg_options)
-        size = image_size(args, cfg)
-        ours, plain = cost(cfg, size), cost(plain_twin(cfg), size)
-        change = ours.parameters / plain.parameters - 1
+        cfg = cli.load_config(path, args.cfg_options)
+        size = cli.image_size(args, cfg)
+        ours, plain = (
+            measure.build_model(one) for one in (cfg, measure.plain_twin(cfg))
+        )
+        counts = measure.parameters(ours), measure.parameters(plain)
         table.add_row(
-            short_name(path),
+            cli.short_name(path),
             'x'.join(map(str, size)),
-            f'{ours.parameters / 1e6:.2f}',
-            f'{plain.parameters / 1e6:.2f}',
-            f'{change:+.1%}',
-            f'{ours.multiply_adds / 1e9:.3f}',
-            f'{plain.multiply_adds / 1e9:.3f}',
+            *(f'{count / 1e6:.2f}' for count in counts),
+            f'{counts[0] / counts[1] - 1:+.1%}',
+            f'{measure.multiply_adds(ours, size) / 1e9:.3f}',
+            f'{measure.multiply_adds(plain, size) / 1e9:.3f}',
         )
     # A Markdown table is for a file, however wide.
     Console(width=200 if args.markdown else None).print(table)
 
 
 if __name__ == '__main__':
-    exit_on_bad_input(main)
+    cli.exit_on_bad_input(main)

@@ -6,36 +6,26 @@ Example: python tools/test.py configs/digits/kdna_maskrcnn_r18.py \\
 
 from collections.abc import Sequence
 
-from mmengine.evaluator import DumpResults
+from mmengine.registry import METRICS
 
-from mmkdna.cli import (
-    add_runner_arguments,
-    build_runner,
-    check_checkpoint,
-    config_parser,
-    exit_on_bad_input,
-    runner_config,
-)
+from mmkdna import cli
 from mmkdna.datasets import prepare_data
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = config_parser(__doc__)
-    parser.add_argument('checkpoint', help='checkpoint file or address')
-    add_runner_arguments(parser)
-    parser.add_argument(
-        '--out', metavar='FILE.pkl', help='dump the predictions as a pickle'
-    )
-    parser.add_argument(
-        '--show-dir',
-        help='draw the predictions into WORK_DIR/TIMESTAMP/SHOW_DIR',
-    )
+    parser = cli.config_parser(__doc__)
+    add = parser.add_argument
+    add('checkpoint', help='checkpoint file or address')
+    cli.add_runner_arguments(parser)
+    text = 'dump the predictions as a pickle'
+    add('--out', metavar='FILE.pkl', help=text)
+    text = 'draw the predictions into WORK_DIR/TIMESTAMP/SHOW_DIR'
+    add('--show-dir', help=text)
     args = parser.parse_args(argv)
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         parser.error(f'--out {args.out}: expected a name that ends in .pkl')
-    check_checkpoint(args.checkpoint)
-
-    cfg = runner_config(args)
+    cli.check_checkpoint(args.checkpoint)
+    cfg = cli.runner_config(args)
     cfg.load_from = args.checkpoint
     if args.show_dir:
         if 'visualization' not in cfg.get('default_hooks', {}):
@@ -47,20 +37,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             draw=True, test_out_dir=args.show_dir
         )
     prepare_data(cfg, ['test_dataloader'])
-    runner = build_runner(cfg)
+    runner = cli.build_runner(cfg)
     if args.out:
-        runner.test_evaluator.metrics.append(dump_metric(cfg, args.out))
+        # mmdet's own way of dumping encodes masks.
+        mmdet = cfg.get('default_scope') == 'mmdet'
+        dump = dict(type='DumpDetResults' if mmdet else 'DumpResults')
+        dump = METRICS.build(dict(dump, out_file_path=args.out))
+        runner.test_evaluator.metrics.append(dump)
     runner.test()
 
 
-def dump_metric(cfg, out: str) -> DumpResults:
-    """mmdet's own way of dumping encodes masks; the others' is mmengine's."""
-    if cfg.get('default_scope') == 'mmdet':
-        from mmdet.evaluation import DumpDetResults
-
-        return DumpDetResults(out_file_path=out)
-    return DumpResults(out_file_path=out)
-
-
 if __name__ == '__main__':
-    exit_on_bad_input(main)
+    cli.exit_on_bad_input(main)

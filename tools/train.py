@@ -5,38 +5,21 @@ Example: python tools/train.py configs/digits/kdna_maskrcnn_r18.py
 
 from collections.abc import Sequence
 
-from mmkdna.cli import (
-    add_runner_arguments,
-    build_runner,
-    config_parser,
-    exit_on_bad_input,
-    runner_config,
-)
+from mmkdna import cli
 from mmkdna.datasets import check_pretrained, prepare_data
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = config_parser(__doc__)
-    add_runner_arguments(parser)
-    parser.add_argument(
-        '--amp', action='store_true', help='train in mixed precision'
-    )
-    parser.add_argument(
-        '--auto-scale-lr',
-        action='store_true',
-        help='scale the learning rate with the batch size',
-    )
-    parser.add_argument(
-        '--resume',
-        nargs='?',
-        const='auto',
-        metavar='CHECKPOINT',
-        help='resume from a checkpoint, or without one from the latest in '
-        'the work dir',
-    )
+    parser = cli.config_parser(__doc__)
+    cli.add_runner_arguments(parser)
+    add = parser.add_argument
+    add('--amp', action='store_true', help='train in mixed precision')
+    text = 'scale the learning rate with the batch size'
+    add('--auto-scale-lr', action='store_true', help=text)
+    text = 'from a checkpoint, or without one from the latest in the work dir'
+    add('--resume', nargs='?', const='auto', metavar='CHECKPOINT', help=text)
     args = parser.parse_args(argv)
-    cfg = runner_config(args)
-
+    cfg = cli.runner_config(args)
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.loss_scale = 'dynamic'
@@ -51,11 +34,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.resume is not None:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
-
     prepare_data(cfg, ['train_dataloader', 'val_dataloader'])
     check_pretrained(cfg)
-    build_runner(cfg).train()
+    cli.build_runner(cfg).train()
 
 
 if __name__ == '__main__':
-    exit_on_bad_input(main)
+    cli.exit_on_bad_input(main)

@@ -21,6 +21,8 @@ from pycocotools import mask as coco_mask
 from rich.progress import track
 from sklearn.datasets import load_digits
 
+from ..errors import check, check_int, check_one_of
+
 CLASSES = tuple('0123456789')
 SPLITS = ('train', 'val')
 _VAL_FRACTION = 0.2
@@ -44,7 +46,7 @@ class SceneSpec:
         seed: Seed of everything random.
 
     Raises:
-        ValueError: If a count, a size or an order of bounds makes no scene.
+        BadInput: If a count, a size or an order of bounds makes no scene.
     """
 
     num_train: int = 1000
@@ -59,27 +61,13 @@ class SceneSpec:
 
     def __post_init__(self) -> None:
         for name in ('num_train', 'num_val', 'min_digits'):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f'{name}={getattr(self, name)}: expected a '
-                    'number of at least 1'
-                )
-        if self.max_digits < self.min_digits:
-            raise ValueError(
-                f'max_digits={self.max_digits}: expected at least min_digits='
-                f'{self.min_digits}'
-            )
-        if not 8 <= self.min_glyph <= self.max_glyph < self.image_size:
-            raise ValueError(
-                f'min_glyph={self.min_glyph}, max_glyph={self.max_glyph}, '
-                f'image_size={self.image_size}: expected '
-                '8 <= min_glyph <= max_glyph < image_size'
-            )
-        if self.seed < 0:
-            raise ValueError(f'seed={self.seed}: expected 0 or more')
-
-    def num_scenes(self, split: str) -> int:
-        return self.num_train if split == 'train' else self.num_val
+            check_int(name, getattr(self, name), 1)
+        check_int('seed', self.seed, 0)
+        check_int('max_digits', self.max_digits, self.min_digits)
+        sizes = self.min_glyph, self.max_glyph, self.image_size
+        holds = 8 <= sizes[0] <= sizes[1] < sizes[2]
+        names = 'min_glyph, max_glyph, image_size'
+        check(names, sizes, holds, '8 <= the first <= the second < the third')
 
 
 def load_glyphs(split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -92,15 +80,13 @@ def load_glyphs(split: str) -> tuple[np.ndarray, np.ndarray]:
         Glyphs ``(N, 8, 8)`` of float32 in [0, 1], ink is 1, and labels
         ``(N, )``.
     """
-    if split not in SPLITS:
-        raise ValueError(f'split={split!r}: expected one of {SPLITS}')
+    check_one_of('split', split, SPLITS)
     digits = load_digits()
     order = np.random.default_rng(0).permutation(len(digits.target))
     num_val = round(_VAL_FRACTION * len(order))
     chosen = order[:num_val] if split == 'val' else order[num_val:]
-    return (digits.images[chosen] / 16).astype(np.float32), digits.target[
-        chosen
-    ]
+    glyphs = (digits.images[chosen] / 16).astype(np.float32)
+    return glyphs, digits.target[chosen]
 
 
 def _background(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -120,9 +106,8 @@ def _draw_glyph(
     ink = np.pad(ink, margin)
     centre = (ink.shape[1] - 1) / 2, (ink.shape[0] - 1) / 2
     angle = rng.uniform(-spec.max_rotation, spec.max_rotation)
-    ink = cv2.warpAffine(
-        ink, cv2.getRotationMatrix2D(centre, angle, 1.0), ink.shape[::-1]
-    )
+    turn = cv2.getRotationMatrix2D(centre, angle, 1.0)
+    ink = cv2.warpAffine(ink, turn, ink.shape[::-1])
     # A steeper edge than the 8 x 8 original's, so that a mask has a border.
     ink = np.clip((ink - 0.25) / 0.35, 0, 1)
     rows, columns = np.nonzero(ink > 0.5)
@@ -138,26 +123,17 @@ def _ink_colour(rng: np.random.Generator, paper: np.ndarray) -> np.ndarray:
             return colour
 
 
-def compose_scene(
+def _compose_scene(
     rng: np.random.Generator,
     glyphs: np.ndarray,
     labels: np.ndarray,
     spec: SceneSpec,
 ) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
-    """Compose one scene; the boxes of its digits do not overlap.
-
-    Args:
-        rng: Source of everything random.
-        glyphs: ``(N, 8, 8)`` as of :func:`load_glyphs`.
-        labels: ``(N, )``.
-        spec: Sizes and counts.
+    """One scene; the boxes of its digits do not overlap.
 
     Returns:
         The image ``(H, W, 3)`` of uint8 in BGR, and for each digit its label
         and its mask ``(H, W)`` of bool.
-
-    Raises:
-        ValueError: If the image has no room for ``min_digits``.
     """
     size = spec.image_size
     image = _background(rng, size)
@@ -184,28 +160,27 @@ def compose_scene(
         mask[window] = ink > 0.5
         taken[window] = True
         instances.append((int(labels[index]), mask))
-    if len(instances) < spec.min_digits:
-        raise ValueError(
-            f'image_size={size} has no room for min_digits={spec.min_digits} '
-            f'of up to max_glyph={spec.max_glyph} pixels; use a larger '
-            'image_size or a smaller max_glyph'
-        )
+    check(
+        'image_size',
+        size,
+        len(instances) >= spec.min_digits,
+        f'room for min_digits={spec.min_digits} of up to max_glyph='
+        f'{spec.max_glyph} pixels; a smaller max_glyph helps, too',
+    )
     noise = rng.normal(0, 4, image.shape)
     return np.clip(image + noise, 0, 255).astype(np.uint8), instances
 
 
 def _crop(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The square around a digit, with a margin where the image has one."""
-    rows, columns = np.nonzero(mask)
-    half = max(np.ptp(rows), np.ptp(columns)) * (0.5 + _CROP_MARGIN)
-    windows = [
-        slice(
-            max(0, int((axis.min() + axis.max() + 1) / 2 - half)),
-            int((axis.min() + axis.max() + 1) / 2 + half + 1),
-        )
-        for axis in (rows, columns)
-    ]
-    return image[windows[0], windows[1]]
+    axes = np.nonzero(mask)
+    half = max(map(np.ptp, axes)) * (0.5 + _CROP_MARGIN)
+    centres = [(axis.min() + axis.max() + 1) / 2 for axis in axes]
+    rows, columns = (
+        slice(max(0, int(centre - half)), int(centre + half + 1))
+        for centre in centres
+    )
+    return image[rows, columns]
 
 
 def _encode(mask: np.ndarray) -> dict:
@@ -227,11 +202,10 @@ def _write_split(root: Path, split: str, spec: SceneSpec) -> None:
         (root / 'crops' / split / name).mkdir(parents=True)
     images: list[dict] = []
     annotations: list[dict] = []
-    for index in track(
-        range(spec.num_scenes(split)), f'digit scenes, {split}'
-    ):
+    size, count = spec.image_size, getattr(spec, f'num_{split}')
+    for index in track(range(count), f'digit scenes, {split}'):
         rng = np.random.default_rng([spec.seed, SPLITS.index(split), index])
-        image, instances = compose_scene(rng, glyphs, labels, spec)
+        image, instances = _compose_scene(rng, glyphs, labels, spec)
         name = f'{index:06d}.png'
         label_map = np.zeros(image.shape[:2], np.uint8)
         pictures = {
@@ -243,38 +217,21 @@ def _write_split(root: Path, split: str, spec: SceneSpec) -> None:
             crop = f'{index:06d}_{number}.png'
             path = root / 'crops' / split / CLASSES[label] / crop
             pictures[path] = _crop(image, mask)
-            annotations.append(
-                dict(
-                    id=len(annotations) + 1,
-                    image_id=index,
-                    category_id=label + 1,
-                    **_encode(mask),
-                )
-            )
+            ids = dict(id=len(annotations) + 1, image_id=index)
+            ids['category_id'] = label + 1
+            annotations.append({**ids, **_encode(mask)})
         for path, picture in pictures.items():
             if not cv2.imwrite(str(path), picture):
                 raise OSError(f'{path} could not be written')
-        images.append(
-            dict(
-                id=index,
-                file_name=name,
-                height=spec.image_size,
-                width=spec.image_size,
-            )
-        )
-    categories = [dict(id=i + 1, name=name) for i, name in enumerate(CLASSES)]
+        images.append(dict(id=index, file_name=name, height=size, width=size))
+    info = dict(description='mmkdna digit scenes', **asdict(spec))
+    coco = dict(info=info, images=images, annotations=annotations)
+    coco['categories'] = [
+        dict(id=i + 1, name=name) for i, name in enumerate(CLASSES)
+    ]
     path = root / 'annotations' / f'instances_{split}.json'
     path.parent.mkdir(exist_ok=True)
-    path.write_text(
-        json.dumps(
-            dict(
-                info=dict(description='mmkdna digit scenes', **asdict(spec)),
-                images=images,
-                annotations=annotations,
-                categories=categories,
-            )
-        )
-    )
+    path.write_text(json.dumps(coco))
 
 
 def write_scenes(root: str | os.PathLike, **spec) -> Path:
@@ -296,12 +253,13 @@ def write_scenes(root: str | os.PathLike, **spec) -> Path:
         ``root`` as a path.
 
     Raises:
-        ValueError: If the spec is impossible.
+        BadInput: If the spec is impossible.
         FileExistsError: If ``root`` holds something else.
     """
-    root = Path(root)
-    wanted = SceneSpec(**spec)
-    if _holds(root, wanted):
+    root, wanted = Path(root), SceneSpec(**spec)
+    # 2 is the layout of the folders.
+    described = {**asdict(wanted), 'layout': 2}
+    if _holds(root, described):
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
     print_log(
@@ -314,34 +272,29 @@ def write_scenes(root: str | os.PathLike, **spec) -> Path:
         beside.chmod(0o755)
         for split in SPLITS:
             _write_split(beside, split, wanted)
-        (beside / 'spec.json').write_text(json.dumps(_described(wanted)))
+        (beside / 'spec.json').write_text(json.dumps(described))
         try:
             os.rename(beside, root)
         except OSError:
             # Another process was faster: its scenes are the same ones.
-            if not _holds(root, wanted):
+            if not _holds(root, described):
                 raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return root
 
 
-def _described(spec: SceneSpec) -> dict:
-    """What ``spec.json`` says; the layout is that of the folders."""
-    return {**asdict(spec), 'layout': 2}
-
-
-def _holds(root: Path, spec: SceneSpec) -> bool:
-    """Whether ``root`` holds the scenes of ``spec``."""
+def _holds(root: Path, spec: dict) -> bool:
+    """Whether a folder holds the scenes of a spec."""
     if not root.exists() or root.is_dir() and not any(root.iterdir()):
         return False
     try:
         found = json.loads((root / 'spec.json').read_text())
     except (OSError, ValueError):
         found = None
-    if found == _described(spec):
-        return True
-    raise FileExistsError(
-        f'{root} exists and holds {found or "no digit scenes"}, expected '
-        f'{_described(spec)}; move it away or choose another folder'
-    )
+    if found != spec:
+        raise FileExistsError(
+            f'{root} exists and holds {found or "no digit scenes"}, expected '
+            f'{spec}; move it away or choose another folder'
+        )
+    return True

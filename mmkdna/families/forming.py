@@ -126,20 +126,27 @@ def _tell(model: nn.Module, formed: bool) -> None:
     for (owner, settings), misses in near_misses(_sites(model)).items():
         _warn(
             f'No family forms in {owner or type(model).__name__} under '
-            f'conv_cfg={settings}: its layers stay plain. Nearest misses: '
-            f'{misses}{_unmarked(model.get_submodule(owner), settings)}'
+            f'the settings {settings}: its layers stay plain. Nearest misses: '
+            f'{misses}{_unmarked(model, owner, settings)}'
         )
 
 
-def _unmarked(owner: nn.Module, settings: Settings) -> str:
+def _unmarked(model: nn.Module, name: str, settings: Settings) -> str:
     """Words for layers that could share and did not get the settings."""
-    names = could_share(owner, settings)
-    if not names:
-        return ''
-    return (
-        f'. {len(names)} other convolutions could share, such as {names[-1]}, '
-        'but do not get the conv_cfg: kernel_dna=dict(...) reaches them'
-    )
+    owner, prefix = model.get_submodule(name), f'{name}.' if name else ''
+    if names := could_share(owner, settings):
+        return (
+            f'. {len(names)} other convolutions could share, such as {prefix}'
+            f'{names[-1]}, but do not get the conv_cfg: kernel_dna=dict(...) '
+            'reaches them'
+        )
+    linears = [m for m in owner.modules() if type(m) is nn.Linear]
+    if len(linears) > 1 and not any('kernel_dna' in vars(m) for m in linears):
+        return (
+            f'. It has {len(linears)} linear layers: '
+            'kernel_dna=dict(linear=True, kernel_sizes=(1,)) reaches them'
+        )
+    return ''
 
 
 def _summary(model: nn.Module) -> str:

@@ -135,12 +135,18 @@ def sites(model: nn.Module, asked: Collection[int] = ()) -> list[Site]:
 def could_share(model: nn.Module, settings: Settings) -> list[str]:
     """Names of the plain convolutions without settings that a rule takes."""
     found = []
-    for name, layer in model.named_modules():
+    for name, layer, around in walk(model):
         if type(layer) is nn.Conv2d and 'kernel_dna' not in vars(layer):
-            site = Site(name, layer, _kind(layer, settings), (), '', '')
-            if not site.obstacles():
-                found.append(name)
-    return found
+            stages = tuple((n, id(m)) for n, m in around if is_stage(m))
+            kind = _kind(layer, settings)
+            site = Site(name, layer, kind, stages, '', '')
+            found += [] if site.obstacles() else [site]
+    held = Counter((s, site.kind) for site in found for s in site.stages)
+    return [
+        site.name
+        for site in found
+        if any(held[stage, site.kind] > 1 for stage in site.stages)
+    ]
 
 
 def _kind(layer: Any, settings: Settings) -> Kind:

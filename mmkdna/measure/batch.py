@@ -1,5 +1,7 @@
 """Batches of noise with random ground truth, for any of the libraries."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -14,7 +16,7 @@ def synthetic_batch(
     """What a dataloader of the config would give, without any data.
 
     Args:
-        cfg: Tells the library and the number of classes.
+        cfg: Its library says what the ground truth is.
         batch_size: Number of images.
         size: Height and width of an image, in pixels.
         seed: Seed of images and ground truth.
@@ -23,23 +25,23 @@ def synthetic_batch(
         ``inputs``, a list of ``(3, H, W)`` of uint8, and ``data_samples``.
     """
     rng = np.random.default_rng(seed)
-    label = {'mmdet': _boxes, 'mmseg': _label_map, 'mmpretrain': _class}[
-        library(cfg)
-    ]
     pixels = rng.integers(0, 256, (batch_size, 3, *size), np.uint8)
+    kinds: Any = dict(mmdet=_boxes, mmseg=_label_map, mmpretrain=_class)
+    sample = kinds[library(cfg)]
+    shapes = ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape')
+    meta = dict(dict.fromkeys(shapes, size), scale_factor=(1.0, 1.0))
     return dict(
         inputs=list(torch.from_numpy(pixels)),
-        data_samples=[label(rng, size) for _ in range(batch_size)],
+        data_samples=[sample(rng, meta, *size) for _ in range(batch_size)],
     )
 
 
-def _boxes(rng: np.random.Generator, size: tuple[int, int]) -> object:
+def _boxes(rng: Any, meta: dict, height: int, width: int) -> object:
     """Three boxes of a third of the image, their masks filled."""
     from mmdet.structures import DetDataSample
     from mmdet.structures.bbox import HorizontalBoxes
     from mmdet.structures.mask import BitmapMasks
 
-    height, width = size
     boxes, masks = [], np.zeros((3, height, width), np.uint8)
     for mask in masks:
         top = int(rng.integers(0, height - height // 3))
@@ -47,7 +49,7 @@ def _boxes(rng: np.random.Generator, size: tuple[int, int]) -> object:
         bottom, right = top + height // 3, left + width // 3
         mask[top:bottom, left:right] = 1
         boxes.append([left, top, right, bottom])
-    sample = DetDataSample(metainfo=_meta(size))
+    sample = DetDataSample(metainfo=meta)
     sample.gt_instances = InstanceData(
         bboxes=HorizontalBoxes(torch.tensor(boxes, dtype=torch.float32)),
         labels=torch.from_numpy(rng.integers(0, 2, 3)),
@@ -56,28 +58,16 @@ def _boxes(rng: np.random.Generator, size: tuple[int, int]) -> object:
     return sample
 
 
-def _label_map(rng: np.random.Generator, size: tuple[int, int]) -> object:
+def _label_map(rng: Any, meta: dict, height: int, width: int) -> object:
     from mmseg.structures import SegDataSample
 
-    sample = SegDataSample(metainfo=_meta(size))
-    labels = torch.from_numpy(rng.integers(0, 2, (1, *size)))
+    sample = SegDataSample(metainfo=meta)
+    labels = torch.from_numpy(rng.integers(0, 2, (1, height, width)))
     sample.gt_sem_seg = PixelData(data=labels)
     return sample
 
 
-def _class(rng: np.random.Generator, size: tuple[int, int]) -> object:
+def _class(rng: Any, meta: dict, *_: int) -> object:
     from mmpretrain.structures import DataSample
 
-    return DataSample(metainfo=_meta(size)).set_gt_label(
-        int(rng.integers(0, 2))
-    )
-
-
-def _meta(size: tuple[int, int]) -> dict:
-    return dict(
-        img_shape=size,
-        ori_shape=size,
-        pad_shape=size,
-        batch_input_shape=size,
-        scale_factor=(1.0, 1.0),
-    )
+    return DataSample(metainfo=meta).set_gt_label(int(rng.integers(0, 2)))

@@ -1,8 +1,8 @@
-"""Multiply-adds of a model's forward, and the input they are counted at."""
+"""Parameters, multiply-adds, and the input that these are counted at."""
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,11 @@ from ..errors import BadInput
 from .twin import library
 
 _MASKS = 100
+
+
+def parameters(model: nn.Module) -> int:
+    """How many numbers the parameters of a model hold."""
+    return sum(p.numel() for p in model.parameters())
 
 
 def input_size(cfg: Config) -> tuple[int, int]:
@@ -30,14 +35,17 @@ def input_size(cfg: Config) -> tuple[int, int]:
     if scope == 'mmseg':
         size = cfg.model.get('data_preprocessor', {}).get('size')
     else:
-        for step in _steps(cfg.get('test_dataloader') or {}):
+        dataset = (cfg.get('test_dataloader') or {}).get('dataset', {})
+        while 'pipeline' not in dataset and 'dataset' in dataset:
+            dataset = dataset['dataset']
+        for step in dataset.get('pipeline', []):
             if step.get('type') in ('Resize', 'CenterCrop'):
                 size = step.get('scale') or step.get('crop_size')
     if size is None:
         raise BadInput(
-            f'{cfg.filename}: the input size is not to be read from the '
-            'config, expected a Resize or crop in its test pipeline; say it '
-            'with --size HEIGHTxWIDTH'
+            f'{cfg.filename} does not say the size of the input, expected a '
+            'Resize or crop in its test pipeline; say it with --size '
+            'HEIGHTxWIDTH'
         )
     size = (size, size) if isinstance(size, int) else tuple(size)
     if scope == 'mmdet':
@@ -47,24 +55,14 @@ def input_size(cfg: Config) -> tuple[int, int]:
     return size
 
 
-def _steps(dataloader: dict) -> Iterator[dict]:
-    dataset = dataloader.get('dataset', {})
-    while 'pipeline' not in dataset and 'dataset' in dataset:
-        dataset = dataset['dataset']
-    yield from dataset.get('pipeline', [])
-
-
 def multiply_adds(model: nn.Module, size: tuple[int, int]) -> int:
     """Multiply-adds of one image's forward in testing.
 
-    Counted are convolutions and matrix products, by PyTorch's own counter, on
-    the meta device: nothing is computed. A two-stage detector gets as many
-    proposals as its ``test_cfg`` allows, and a mask for the first 100 of
-    them. Heads that only training uses are left out.
-
-    Args:
-        model: A detector, segmentor or classifier; it is left as it is.
-        size: Height and width of the input, in pixels.
+    PyTorch's own counter counts convolutions and matrix products, on the meta
+    device: nothing is computed. A two-stage detector gets as many proposals
+    as its ``test_cfg`` allows, and a mask for the first 100 of them. Heads
+    that only training uses are left out. ``size`` is height and width, in
+    pixels; the model is left as it is.
     """
     return counted(model, _forward, (3, *size))
 
@@ -74,15 +72,8 @@ def counted(
     forward: Callable[[nn.Module, Tensor], object],
     shape: Sequence[int],
 ) -> int:
-    """Multiply-adds of any forward on one input, as :func:`multiply_adds`.
-
-    Args:
-        model: It is left as it is.
-        forward: Runs a copy of it on an input.
-        shape: Of the input, without the batch.
-    """
-    shape_only = copy.deepcopy(model).to('meta')
-    nn.Module.train(shape_only, False)
+    """The same of any forward, on an input of a shape without the batch."""
+    shape_only = copy.deepcopy(model).to('meta').train(False)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         forward(shape_only, torch.empty(1, *shape, device='meta'))
@@ -94,22 +85,20 @@ def _forward(model: Any, image: Tensor) -> None:
         model(image, mode='tensor')
         return
     model.rpn_head(model.extract_feat(image))
-    roi_head = model.roi_head
     # RoIAlign, which has no meta kernel, multiplies no matrices.
     for kind, count in (
         ('bbox', model.test_cfg.rpn.max_per_img),
         ('mask', _MASKS),
     ):
-        if getattr(roi_head, f'with_{kind}'):
-            for extractor, head in zip(
-                _stages(getattr(roi_head, f'{kind}_roi_extractor')),
-                _stages(getattr(roi_head, f'{kind}_head')),
-                strict=True,
-            ):
+        if getattr(model.roi_head, f'with_{kind}'):
+            extractors, heads = (
+                # A cascade has several, in a list.
+                part if isinstance(part, nn.ModuleList) else [part]
+                for part in (
+                    getattr(model.roi_head, f'{kind}_roi_extractor'),
+                    getattr(model.roi_head, f'{kind}_head'),
+                )
+            )
+            for extractor, head in zip(extractors, heads, strict=True):
                 pooled = extractor.roi_layers[0].output_size
                 head(image.new_empty(count, extractor.out_channels, *pooled))
-
-
-def _stages(part: nn.Module) -> list:
-    """The heads of a cascade, or the only one."""
-    return list(part) if isinstance(part, nn.ModuleList) else [part]

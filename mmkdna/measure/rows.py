@@ -1,104 +1,187 @@
-"""The figures of a comparison, a row for each conv type."""
+"""The figures of a comparison: a row for each conv type, timed in turns."""
 
+import copy
 import statistics
-from collections.abc import Mapping
-from typing import Any
+import time
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor, nn
 
-from .saved import equalise, saved_bytes
+from ..adoption import revert
+from ..errors import BadInput
 from .subjects import Subject
-from .switch import PLAIN
-from .timing import Ratio, interleave, wait
+from .switch import PLAIN, conv_cfgs
 
-Rows = dict[str, dict[str, Any]]
+Row = dict[str, Any]
+Rows = dict[str, Row]
+_T = TypeVar('_T')
 
 
-def _memory(subject: Subject, mode: str) -> int | None:
-    """Bytes: on a GPU the peak of a run; on a CPU what a forward saves."""
-    device = subject.conditions.device
-    if torch.device(device).type == 'cuda':
-        before = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        subject.run(mode)
-        wait(device)
-        return torch.cuda.max_memory_allocated(device) - before
-    if mode == 'forward':
+def build_subjects(
+    types: Iterable[str], build: Callable[[dict | None], Subject]
+) -> dict[str, Subject | None]:
+    """A subject of each conv type, plain first; None where memory ran out."""
+    return {
+        name: _if_it_fits(partial(build, conv_cfg))
+        for name, conv_cfg in conv_cfgs(types).items()
+    }
+
+
+def _if_it_fits(run: Callable[[], _T]) -> _T | None:
+    """What it returns; None where memory ran out."""
+    try:
+        return run()
+    except (RuntimeError, MemoryError) as error:
+        # The allocator of the CPU has no error class of its own.
+        if not isinstance(
+            error, (MemoryError, torch.cuda.OutOfMemoryError)
+        ) and 'DefaultCPUAllocator' not in str(error):
+            raise
         return None
-    return saved_bytes(subject.model, subject.loss)
 
 
-def timed_rows(
+def interleave(
+    runs: Mapping[str, Callable[[], object]],
+    rounds: int,
+    device: str = 'cpu',
+    warm_up: int = 2,
+) -> dict[str, list[float] | None]:
+    """Time several runs in turns (A B C, then C B A).
+
+    Returns:
+        Seconds of each round after the warm-up; None where memory ran out.
+    """
+
+    def seconds(run: Callable[[], object]) -> float:
+        _wait(device)
+        start = time.perf_counter()
+        run()
+        _wait(device)
+        return time.perf_counter() - start
+
+    times: dict[str, list[float] | None] = {name: [] for name in runs}
+    for number in range(warm_up + rounds):
+        for name in list(runs) if number % 2 else list(runs)[::-1]:
+            if (taken := times[name]) is None:
+                continue
+            last = _if_it_fits(partial(seconds, runs[name]))
+            if last is None:
+                times[name] = None
+            elif number >= warm_up:
+                taken.append(last)
+    return times
+
+
+def _wait(device: str) -> None:
+    if torch.device(device).type == 'cuda':
+        torch.cuda.synchronize(device)
+
+
+def measured(
     built: Mapping[str, Subject | None], mode: str, rounds: int, device: str
 ) -> Rows:
-    """Times of each type, in turns.
+    """What each type takes, a row for each.
 
     Args:
-        built: By the name of the type; None where memory did not suffice.
-        mode: One of MODES.
+        built: As of :func:`build_subjects`.
+        mode: One of MODES; or ``saved``, which times nothing.
         rounds: How often each is timed.
         device: Whose work is waited for.
 
     Returns:
-        A row for each; where memory did not suffice, its ``seconds`` are
-        None.
+        ``parameters``; ``multiply_adds`` of one image; ``seconds``, the
+        median of ``rounds``; ``ratio`` to plain in the same round, the
+        median, and its ``quartiles``; bytes: on a GPU the ``peak`` of a run,
+        on a CPU what training has ``saved`` for the backward. Where memory
+        ran out there are neither ``seconds`` nor ``saved``.
     """
     live = {name: s for name, s in built.items() if s is not None}
-    for subject in live.values():
-        subject.prepare(mode)
+    rows: Rows = {name: {} for name in built}
+    for name, subject in live.items():
+        subject.model.train(mode != 'forward')
+        rows[name] = dict(
+            parameters=subject.parameters, multiply_adds=subject.multiply_adds
+        )
+    if mode == 'saved':
+        if {PLAIN, 'KernelDNA'} <= set(live):
+            equalise(live[PLAIN].model, live['KernelDNA'].model)
+        for name, subject in live.items():
+            # A detector samples its RoIs.
+            torch.manual_seed(0)
+            rows[name]['saved'] = saved_bytes(subject.model, subject.loss)
+        return rows
     times = interleave(
-        {
-            name: lambda _, subject=subject: subject.run(mode)  # type: ignore
-            for name, subject in live.items()
-        },
+        {name: partial(subject.run, mode) for name, subject in live.items()},
         rounds,
         device,
     )
-    rows: Rows = {}
     base = times.get(PLAIN)
-    for name in built:
-        taken = times.get(name)
-        timed = live.get(name)
-        if taken is None or timed is None:
-            rows[name] = dict(seconds=None)
+    for name, taken in times.items():
+        if taken is None:
             continue
-        ratio = Ratio.between(taken, base) if base else None
-        rows[name] = dict(
-            parameters=timed.parameters,
-            multiply_adds=timed.multiply_adds,
-            seconds=statistics.median(taken),
-            ratio=ratio and ratio.median,
-            quartiles=ratio and (ratio.low, ratio.high),
-            bytes=_memory(timed, mode),
-            rounds=list(taken),
-        )
-        timed.model.zero_grad()
+        row, subject = rows[name], live[name]
+        row.update(seconds=statistics.median(taken), rounds=taken)
+        if base:
+            low, row['ratio'], high = statistics.quantiles(
+                [a / b for a, b in zip(taken, base, strict=True)],
+                method='inclusive',
+            )
+            row['quartiles'] = (low, high)
+        if torch.device(device).type == 'cuda':
+            before = torch.cuda.memory_allocated(device)
+            torch.cuda.reset_peak_memory_stats(device)
+            subject.run(mode)
+            _wait(device)
+            row['peak'] = torch.cuda.max_memory_allocated(device) - before
+        elif mode != 'forward':
+            row['saved'] = saved_bytes(subject.model, subject.loss)
+        subject.model.zero_grad()
     return rows
 
 
-def saved_rows(built: Mapping[str, Subject | None]) -> Rows:
-    """What each type's forward in training keeps for the backward.
+def saved_bytes(model: nn.Module, forward: Callable[[], object]) -> int:
+    """Memory that a forward holds for the backward, in bytes.
 
-    Args:
-        built: As of :func:`timed_rows`; the plain one gets KernelDNA's
-            kernels, where it can have them.
+    Each storage counts once; parameters and buffers of the model do not.
+    """
+    own = {
+        tensor.untyped_storage().data_ptr()
+        for tensor in (*model.parameters(), *model.buffers())
+    }
+    # Kept: a storage that is freed could give its address to the next.
+    saved: dict[int, torch.UntypedStorage] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            saved[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        result = forward()
+    del result
+    return sum(storage.nbytes() for storage in saved.values())
+
+
+def equalise(plain: nn.Module, ours: nn.Module) -> bool:
+    """Have the plain twin compute what a KernelDNA network does at its start.
+
+    What a two-stage detector keeps depends on which RoIs it samples, and so on
+    its weights: only equal functions keep the same.
 
     Returns:
-        A row for each; where memory did not suffice, its ``bytes`` are None.
+        Whether it could: not with trained gates, nor with the authors'
+        sigmoid, nor if the twin has other layers.
     """
-    plain, ours = built[PLAIN], built.get('KernelDNA')
-    if plain is not None and ours is not None:
-        equalise(plain.model, ours.model)
-    rows: Rows = {}
-    for name, subject in built.items():
-        if subject is None:
-            rows[name] = dict(bytes=None)
-            continue
-        subject.prepare('backward')
-        # Of the RoIs that a detector samples.
-        torch.manual_seed(0)
-        rows[name] = dict(
-            parameters=subject.parameters,
-            bytes=saved_bytes(subject.model, subject.loss),
-        )
-    return rows
+    try:
+        state = revert(copy.deepcopy(ours)).state_dict()
+    except BadInput:
+        return False
+    shapes = {key: value.shape for key, value in state.items()}
+    if shapes != {k: v.shape for k, v in plain.state_dict().items()}:
+        return False
+    plain.load_state_dict(state)
+    return True

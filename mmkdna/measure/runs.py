@@ -1,10 +1,17 @@
-"""What a training run left behind: its scores, its config."""
+"""Training runs: what they left behind, and one for each conv type."""
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.runner import find_latest_checkpoint
+
+from ..errors import BadInput
+from ..files import write_json
+from ..peers import TYPES
+from .switch import conv_cfgs
+from .twin import switched
 
 # Title and factor to percent.
 SCORES = {
@@ -17,34 +24,140 @@ SCORES = {
 }
 
 
+def in_percent(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The scores among metrics, by their titles."""
+    return {
+        title: factor * float(metrics[key])
+        for key, (title, factor) in SCORES.items()
+        if key in metrics
+    }
+
+
 def read_log(work_dir: Path) -> list[str]:
-    """What a run logged, resumed ones included: a JSON object a line."""
-    return [
-        line
-        for log in sorted(work_dir.glob('*/vis_data/scalars.json'))
-        for line in log.read_text().splitlines()
-    ]
+    """The lines that a run logged, resumed or not: a JSON object each."""
+    logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
+    return [line for log in logs for line in log.read_text().splitlines()]
 
 
 def last_scores(work_dir: Path) -> dict[str, float]:
     """The last value of each of SCORES that a run logged."""
-    scores: dict[str, float] = {}
-    for line in map(json.loads, read_log(work_dir)):
-        scores.update({k: v for k, v in line.items() if k in SCORES})
-    return scores
+    logged: dict[str, float] = {}
+    for line in read_log(work_dir):
+        logged.update(json.loads(line))
+    return {key: logged[key] for key in SCORES if key in logged}
 
 
-def read_run(work_dir: Path) -> tuple[Config, str, dict[str, float]]:
-    """Config, latest checkpoint and last scores of a run.
+def find_run(work_dir: Path) -> tuple[Config, str]:
+    """Config and latest checkpoint of a run.
 
     Raises:
         FileNotFoundError: If the run is not there or has no score yet.
     """
-    configs = sorted(work_dir.glob('*.py'))
+    configs = sorted(work_dir.glob('*.py'), key=lambda p: p.stat().st_mtime)
     checkpoint = find_latest_checkpoint(str(work_dir)) if configs else None
-    scores = last_scores(work_dir)
-    if checkpoint is None or not scores:
+    if checkpoint is None or not last_scores(work_dir):
         raise FileNotFoundError(
-            f'{work_dir} holds no finished run; train it first: make digits'
+            f'{work_dir} holds no finished run, expected a config, a '
+            'checkpoint and scores in */vis_data/scalars.json; train first: '
+            f'python tools/train.py CONFIG --work-dir {work_dir}'
         )
-    return Config.fromfile(configs[-1]), checkpoint, scores
+    return Config.fromfile(configs[-1]), checkpoint
+
+
+def shorten(cfg: Config, epochs: int) -> None:
+    """Shorten a run that trains by epochs, and its schedule."""
+    before = cfg.train_cfg.get('max_epochs')
+    if before is None:
+        raise BadInput(
+            f'--epochs {epochs}: {cfg.filename} trains by iterations; '
+            'expected --cfg-options train_cfg.max_iters=N instead'
+        )
+    # Tested once, at the end.
+    cfg.train_cfg.update(max_epochs=epochs, val_interval=epochs)
+    for scheduler in cfg.get('param_scheduler') or []:
+        for key in ('T_max', 'end'):
+            if scheduler.get(key) == before:
+                scheduler[key] = epochs
+
+
+def length(cfg: Config) -> tuple[int, str]:
+    """How long a config trains, and in which unit: epochs or iters."""
+    unit = 'epochs' if cfg.train_cfg.get('max_epochs') else 'iters'
+    return cfg.train_cfg[f'max_{unit}'], unit
+
+
+def train_types(
+    cfg: Config,
+    types: Sequence[str],
+    seeds: Sequence[int],
+    root: Path,
+    anneal: float,
+    train: Callable[[Config], object],
+) -> dict[str, dict[str, list[float]]]:
+    """Train a config with each conv type and seed, but for finished runs.
+
+    Args:
+        cfg: Of KernelDNA, whose place the others take.
+        types: As :func:`~mmkdna.measure.parse_conv_type` reads them.
+        seeds: Of the runs of each type, in ``root/TYPE/seed_N``.
+        root: Folder of the runs.
+        anneal: The part of a run in which temperatures fall.
+        train: Trains a config, and resumes where that was interrupted.
+
+    Returns:
+        For each type the values of SCORES, in percent, one for each seed.
+
+    Raises:
+        BadInput: If a folder holds a run of another config.
+    """
+    found: dict[str, dict[str, list[float]]] = {}
+    # All types with a seed before the next: cut short, it still compares.
+    for seed in seeds:
+        for name, conv_cfg in conv_cfgs(types).items():
+            one = switched(cfg, conv_cfg)
+            layer = TYPES.get(conv_cfg['type']) if conv_cfg else None
+            if layer is not None and layer.temperatures:
+                hooks = one.get('custom_hooks') or []
+                one.custom_hooks = [*hooks, annealing(one, anneal)]
+            run = root / name.replace(',', '_').replace('=', '')
+            one.work_dir = str(run / f'seed_{seed}')
+            one.randomness = dict(seed=seed)
+            one.resume = True
+            # One of that name would write to the run that first made it.
+            one.get('visualizer', {}).pop('name', None)
+            for key, value in _trained(one, train).items():
+                values = found.setdefault(name, {}).setdefault(key, [])
+                values.append(SCORES[key][1] * value)
+    return found
+
+
+def annealing(cfg: Config, fraction: float) -> dict:
+    """The hook that moves temperatures in the first part of the run."""
+    number, unit = length(cfg)
+    steps = max(int(fraction * number), 1)
+    return {'type': 'TemperatureHook', unit: steps}
+
+
+def _trained(
+    cfg: Config, train: Callable[[Config], object]
+) -> dict[str, float]:
+    """The scores of a run, trained unless it is finished."""
+    work_dir = Path(cfg.work_dir)
+    begun, finished = work_dir / 'begun.json', work_dir / 'finished.json'
+    if not begun.exists():
+        write_json(cfg.pretty_text, begun)
+    elif json.loads(begun.read_text()) != cfg.pretty_text:
+        raise BadInput(
+            f'{work_dir} holds a run of another config, such as of other '
+            '--epochs; expected another --work-dir, or that folder removed'
+        )
+    if not finished.exists():
+        train(cfg)
+        if not (scores := last_scores(work_dir)):
+            raise BadInput(
+                f'{work_dir}: the run logged no score, expected one of '
+                f'{", ".join(SCORES)}; --epochs must reach a validation'
+            )
+        write_json(scores, finished)
+    done: dict[str, float] = json.loads(finished.read_text())
+    return done

@@ -6,129 +6,129 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.optim import OptimWrapper
+from mmengine.device import get_device
+from mmengine.optim import OptimWrapper, build_optim_wrapper
 from torch import Tensor, nn
 
 from ..errors import BadInput
 from .batch import synthetic_batch
-from .complexity import counted, multiply_adds
+from .complexity import counted, multiply_adds, parameters
 from .switch import switch_convs
-from .timing import Trainee
-from .twin import switched
+from .twin import build_model, switched
+
+DTYPES = ('float32', 'bfloat16', 'float16')
+MODES = ('forward', 'backward', 'step')
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """How something is run.
+    """How something is run: how many images, and of which size in pixels.
 
-    Args:
-        batch: Images.
-        size: Height and width of the input, in pixels.
-        device: Where.
-        dtype: The dtype of autocast; float32 for none.
-        channels_last: Whether weights and inputs are in that memory format.
-        compile: Whether ``torch.compile`` makes it.
+    Raises:
+        BadInput: If this machine has no such device.
     """
 
     batch: int
     size: tuple[int, int]
     device: str = 'cpu'
-    dtype: torch.dtype = torch.float32
+    dtype: str = 'float32'  # of autocast
     channels_last: bool = False
     compile: bool = False
 
+    def __post_init__(self) -> None:
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            raise BadInput(
+                f'--device {self.device}: expected a device of this machine, '
+                f'such as {get_device()} ({str(error).splitlines()[0]})'
+            ) from error
+
     def place(self, module: Any) -> Any:
         """A module or input on the device and in the memory format."""
-        memory_format = (
-            torch.channels_last
-            if self.channels_last
-            else torch.contiguous_format
-        )
-        if isinstance(module, nn.Module):
-            return module.to(  # type: ignore[call-overload]
-                self.device, memory_format=memory_format
-            )
-        return module.to(self.device).contiguous(memory_format=memory_format)
+        formats = (torch.contiguous_format, torch.channels_last)
+        module = module.to(self.device)
+        many = isinstance(module, nn.Module)
+        for tensor in module.parameters() if many else [module]:
+            # Some conv types have a parameter of five dimensions.
+            if tensor.dim() == 4:
+                layout = formats[self.channels_last]
+                tensor.data = tensor.data.contiguous(memory_format=layout)
+        return module
 
-    def autocast(self) -> torch.autocast:
-        return torch.autocast(
-            torch.device(self.device).type,
+    def __str__(self) -> str:
+        words = [
+            f'batch {self.batch}',
+            'x'.join(map(str, self.size)),
+            self.device,
             self.dtype,
-            enabled=self.dtype != torch.float32,
-        )
+            'channels last' if self.channels_last else '',
+            'compiled' if self.compile else '',
+        ]
+        return ', '.join(filter(None, words))
 
 
 class Subject:
     """Something to time, in three modes.
 
     ``forward`` is inference; ``backward`` a forward in training and its
-    backward; ``step`` that and the optimizer's step.
+    backward; ``step`` that and the step of the optimizer, SGD with momentum
+    where none is given.
 
     Args:
-        model: Whose parameters count, and train.
-        infer: A forward; returns anything.
-        loss: A forward in training, to a scalar.
+        model: Its parameters count, and train.
+        forward: Runs it: in training to a scalar loss, else to anything.
         multiply_adds: Of one image's forward.
-        conditions: How it is run.
-        optimizer: Of the ``step``; None for SGD with momentum.
+        how: The conditions.
+        optimizer: Of the ``step``.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        infer: Callable[[], object],
-        loss: Callable[[], Tensor],
+        forward: Callable[[bool], Any],
         multiply_adds: int,
-        conditions: Conditions,
+        how: Conditions,
         optimizer: OptimWrapper | None = None,
     ) -> None:
-        self.model = model
-        self.parameters = sum(p.numel() for p in model.parameters())
-        self.multiply_adds = multiply_adds
-        self.conditions = conditions
-        self._infer, self._loss = infer, loss
+        self.model, self.multiply_adds = model, multiply_adds
+        self.parameters = parameters(model)
+        self._forward, self._how = forward, how
         trained = [p for p in model.parameters() if p.requires_grad]
         self._optimizer = optimizer or OptimWrapper(
             torch.optim.SGD(trained, 1e-6, momentum=0.9)
         )
 
-    def prepare(self, mode: str) -> None:
-        """Be in the mode, once before it is run several times."""
-        nn.Module.train(self.model, mode != 'forward')
-
     def run(self, mode: str) -> None:
-        """Once, in a mode of MODES."""
+        """Once, in a mode of MODES, of a model that is in that mode."""
         if mode == 'forward':
-            with torch.no_grad(), self.conditions.autocast():
-                self._infer()
-            return
-        if mode == 'step':
+            with torch.no_grad():
+                self._autocast(False)
+        elif mode == 'step':
             self._optimizer.update_params(self.loss())
-            return
-        self._optimizer.zero_grad()
-        self.loss().backward()
+        else:
+            self._optimizer.zero_grad()
+            self.loss().backward()
 
     def loss(self) -> Tensor:
         """The forward in training, with gradients."""
-        with self.conditions.autocast():
-            return self._loss()
+        loss: Tensor = self._autocast(True)
+        return loss
 
-
-MODES = ('forward', 'backward', 'step')
+    def _autocast(self, training: bool) -> Any:
+        dtype = getattr(torch, self._how.dtype)
+        kind = torch.device(self._how.device).type
+        with torch.autocast(kind, dtype, enabled=dtype != torch.float32):
+            return self._forward(training)
 
 
 def layer_subject(
-    conv_cfg: dict | None, shape: tuple[int, int, int], how: Conditions
+    shape: tuple[int, int, int], conv_cfg: dict | None, how: Conditions
 ) -> Subject:
-    """One conv, the first of two that are complete together.
+    """A conv of ``(C_in, C_out, k)``, the first of two that share a kernel.
 
     It counts the parameters of both, since a child has few of its own, and
     computes as the child that it is.
-
-    Args:
-        conv_cfg: The conv type; None for the plain one.
-        shape: C_in, C_out and k.
-        how: The conditions.
     """
     cin, cout, k = shape
     pair = nn.Sequential(
@@ -138,32 +138,14 @@ def layer_subject(
         least = min(cin, cout)
         conv_cfg = dict(dict(min_channels=least, kernel_sizes=[k]), **conv_cfg)
     switch_convs(pair, conv_cfg)
-    how.place(pair)
-    x = how.place(torch.randn(how.batch, cin, *how.size))
-    x.requires_grad_()
-    layer: Any = torch.compile(pair[0]) if how.compile else pair[0]
-    return Subject(
-        pair,
-        lambda: layer(x),
-        lambda: layer(x).float().mean(),
-        counted(pair, _first, x.shape[1:]),
-        how,
-    )
-
-
-def _first(layers: nn.Module, x: Tensor) -> object:
-    return next(layers.children())(x)
+    x = torch.randn(how.batch, cin, *how.size, requires_grad=True)
+    return _subject(pair, lambda net: net[0], x, how)
 
 
 def backbone_subject(
-    conv_cfg: dict | None, name: str, how: Conditions
+    name: str, conv_cfg: dict | None, how: Conditions
 ) -> Subject:
-    """A classifier of torchvision, its convs switched.
-
-    Args:
-        conv_cfg: The conv type; None for the plain network.
-        name: As torchvision calls it, such as ``resnet50``.
-        how: The conditions.
+    """A classifier of torchvision, such as ``resnet50``, its convs switched.
 
     Raises:
         BadInput: If torchvision is missing or has no such network.
@@ -176,59 +158,64 @@ def backbone_subject(
             f'installed ({error}); --layer needs torch and mmcv only'
         ) from error
     if name not in list_models():
+        known = ', '.join(list_models(include='resnet*'))
         raise BadInput(
             f'--backbone {name}: torchvision has no such network; it has '
-            + ', '.join(list_models(include='resnet*'))
-            + ' and others'
+            f'{known} and others'
         )
-    model = how.place(switch_convs(get_model(name, weights=None), conv_cfg))
-    x = how.place(torch.randn(how.batch, 3, *how.size))
-    network: Any = torch.compile(model) if how.compile else model
-    return Subject(
-        model,
-        lambda: network(x),
-        lambda: network(x).float().mean(),
-        counted(model, lambda net, y: net(y), x.shape[1:]),
-        how,
-    )
+    model = switch_convs(get_model(name, weights=None), conv_cfg)
+    x = torch.randn(how.batch, 3, *how.size)
+    return _subject(model, lambda net: net, x, how)
+
+
+def _subject(
+    model: nn.Module,
+    run: Callable[[Any], nn.Module],
+    x: Tensor,
+    how: Conditions,
+) -> Subject:
+    """A model of which a part, or all, runs on one tensor."""
+    count = counted(model, lambda net, y: run(net)(y), x.shape[1:])
+    model = how.place(model)
+    x = how.place(x).detach().requires_grad_(x.requires_grad)
+    net: Any = torch.compile(run(model)) if how.compile else run(model)
+
+    def forward(training: bool) -> Tensor:
+        y: Tensor = net(x)
+        return y.float().mean() if training else y
+
+    return Subject(model, forward, count, how)
 
 
 def config_subject(
-    conv_cfg: dict | None, cfg: Config, how: Conditions
+    cfg: Config,
+    conv_cfg: dict | None,
+    how: Conditions,
+    batch: dict | None = None,
 ) -> Subject:
-    """The model of a config; its ``step`` is with the config's optimizer.
+    """The model of a config, its conv type :func:`switched`.
 
-    Args:
-        conv_cfg: In the place of the config's KernelDNA; of the type
-            ``KernelDNA`` alone, the config is as it is; None for plain.
-        cfg: The config of a KernelDNA model.
-        how: The conditions.
+    The ``step`` is with the config's optimizer, without its mixed precision;
+    ``batch`` is what a dataloader gives, noise by default.
     """
-    if conv_cfg != dict(type='KernelDNA'):
-        cfg = switched(cfg, conv_cfg)
-    trainee = Trainee(cfg, how.device)
-    model = how.place(trainee.model)
+    cfg = switched(cfg, conv_cfg)
+    model = how.place(build_model(cfg))
     if getattr(model.data_preprocessor, 'size', None) is not None:
         # A segmentor's pads each image to the crop that it trains on.
         model.data_preprocessor.size = how.size
-    batch = synthetic_batch(cfg, how.batch, how.size)
+    batch = batch or synthetic_batch(cfg, how.batch, how.size)
+    optimizer = cfg.optim_wrapper.to_dict()
+    for key in ('type', 'loss_scale', 'dtype'):
+        optimizer.pop(key, None)
 
-    def prepared(training: bool) -> dict:
+    def forward(training: bool) -> Any:
         data = model.data_preprocessor(batch, training)
         data['inputs'] = how.place(data['inputs'])
-        return data
-
-    def loss() -> Tensor:
-        losses = network(**prepared(True), mode='loss')
-        total: Tensor = model.parse_losses(losses)[0]
-        return total
+        if not training:
+            return network(**data, mode='tensor')
+        return model.parse_losses(network(**data, mode='loss'))[0]
 
     network: Any = torch.compile(model) if how.compile else model
-    return Subject(
-        model,
-        lambda: network(**prepared(False), mode='tensor'),
-        loss,
-        multiply_adds(model, how.size),
-        how,
-        trainee.optimizer,
-    )
+    wrapper = build_optim_wrapper(model, dict(optimizer, type='OptimWrapper'))
+    count = multiply_adds(model, how.size)
+    return Subject(model, forward, count, how, wrapper)

@@ -1,6 +1,7 @@
 """Any conv type in any network, by its name."""
 
 import ast
+from collections.abc import Iterable
 from typing import Any
 
 from mmcv.cnn import build_conv_layer
@@ -8,36 +9,34 @@ from torch import nn
 
 from ..errors import BadInput
 from ..families import form_families
+from ..peers import TYPES
 from ..peers.geometry import GEOMETRY
 
 PLAIN = 'plain'
-CONV_TYPES = (
-    'KernelDNA',
-    'CondConv',
-    'DyConv',
-    'ODConv',
-    'KernelWarehouse',
-    'FDConv',
-)
+CONV_TYPES = ('KernelDNA', *TYPES)
+
+
+def conv_cfgs(types: Iterable[str]) -> dict[str, dict | None]:
+    """The ``conv_cfg`` of each conv type by its text, plain first."""
+    return {name: parse_conv_type(name) for name in (PLAIN, *types)}
 
 
 def parse_conv_type(text: str) -> dict | None:
-    """A ``conv_cfg`` of ``TYPE`` or ``TYPE,argument=value,...``.
-
-    Args:
-        text: Such as ``'ODConv,experts=4'``; ``'plain'`` for None.
+    """The ``conv_cfg`` of ``TYPE`` or ``TYPE,argument=value,...``.
 
     Raises:
-        BadInput: If there is no such conv type, or it is not so written.
+        BadInput: If there is no such conv type, or its arguments are not so
+            written.
     """
     kind, comma, arguments = text.partition(',')
     if text == PLAIN:
         return None
-    if kind not in CONV_TYPES:
+    # A config may have brought more of them.
+    known = ('KernelDNA', *TYPES)
+    if kind not in known:
         raise BadInput(
-            f'--types {text}: there is no conv type {kind!r}, expected one '
-            f'of {", ".join(CONV_TYPES)}, with arguments as in '
-            'ODConv,experts=4'
+            f'--types {text}: there is no conv type {kind!r}, expected one of '
+            f'{", ".join(known)}, with arguments as in ODConv,experts=4'
         )
     try:
         call: Any = ast.parse(f'dict({arguments})', mode='eval').body
@@ -60,29 +59,19 @@ def _value(node: ast.expr) -> Any:
 def switch_convs(model: nn.Module, conv_cfg: dict | None) -> nn.Module:
     """Build each ``nn.Conv2d`` of a network anew as another conv type.
 
-    Weights are not kept: this is for networks that train from scratch, and
-    for timing. :func:`mmkdna.convert` keeps what a network has learnt.
-
-    Args:
-        model: Changed in place.
-        conv_cfg: The conv type and its arguments; None leaves the network as
-            it is.
-
-    Returns:
-        The same model.
+    It changes the network in place, and keeps no weights: that is for timing.
+    :func:`mmkdna.convert` keeps what a network has learned. ``None`` leaves it
+    as it is.
 
     Raises:
         BadInput: If ``conv_cfg`` has a wrong argument.
     """
     if conv_cfg is None:
         return model
-    convs = [
-        (name, module)
-        for name, module in model.named_modules()
-        if type(module) is nn.Conv2d
-    ]
     try:
-        for name, conv in convs:
+        for name, conv in [*model.named_modules()]:
+            if type(conv) is not nn.Conv2d:
+                continue
             path, _, last = name.rpartition('.')
             geometry = {key: getattr(conv, key) for key in GEOMETRY}
             new = build_conv_layer(

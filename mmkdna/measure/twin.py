@@ -8,14 +8,9 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
-from ..errors import BadInput
+from ..errors import check_one_of
 from ..families.marks import settings_of
 
-LIBRARIES = {
-    'mmdet': 'MMDetection',
-    'mmseg': 'MMSegmentation',
-    'mmpretrain': 'MMPretrain',
-}
 _OURS = 'KDNA'
 
 
@@ -25,35 +20,28 @@ def library(cfg: Config) -> str:
     Raises:
         BadInput: If it is none of the three that mmkdna works with.
     """
-    scope = cfg.get('default_scope')
-    if scope not in LIBRARIES:
-        raise BadInput(
-            f'{cfg.filename}: default_scope={scope!r}: expected one of '
-            + ', '.join(f'{key!r} ({name})' for key, name in LIBRARIES.items())
-        )
+    scope: str = cfg.get('default_scope')
+    what = f'{cfg.filename}: default_scope'
+    check_one_of(what, scope, ('mmdet', 'mmseg', 'mmpretrain'))
     return scope
 
 
 def plain_twin(cfg: Config) -> Config:
-    """A copy of a config whose model is the ordinary one.
-
-    Each ``conv_cfg`` of the type ``KernelDNA`` and each ``kernel_dna`` is
-    dropped, and each backbone of :mod:`mmkdna.backbones` is the class of
-    mmpretrain that it extends.
-    """
+    """A copy of a config whose model is plain; see :func:`switched`."""
     return switched(cfg, None)
 
 
 def switched(cfg: Config, conv_cfg: dict | None) -> Config:
     """A copy of a config with another conv type where KernelDNA is.
 
-    Args:
-        cfg: The config.
-        conv_cfg: In the place of each ``conv_cfg`` of the type ``KernelDNA``
-            and of the backbones of :mod:`mmkdna.backbones`; None for none.
+    The ``conv_cfg`` takes the place of each of the type ``KernelDNA``; None is
+    plain. Each ``kernel_dna`` goes, and each backbone of
+    :mod:`mmkdna.backbones` becomes the class of mmpretrain that it extends.
+    ``dict(type='KernelDNA')``, without an argument, leaves all as it is.
     """
     twin = copy.deepcopy(cfg)
-    twin.model = _switched(twin.model.to_dict(), conv_cfg)
+    if conv_cfg != dict(type='KernelDNA'):
+        twin.model = _switched(twin.model.to_dict(), conv_cfg)
     return twin
 
 

@@ -5,18 +5,15 @@ written from their papers, with the published defaults. Unlike a KernelDNA
 child they compute a kernel for each image.
 """
 
-from ..families.forming import when_built
-from .base import DynamicConv2d
+from .base import TYPES, DynamicConv2d
 from .experts import CondConv2d, DyConv2d
 from .fdconv import FDConv2d
 from .kernel_warehouse import KernelWarehouseConv2d
 from .odconv import ODConv2d
 from .temperature import TemperatureHook
-from .warehouses import form_dynamic
-
-when_built.append(form_dynamic)
 
 __all__ = [
+    'TYPES',
     'CondConv2d',
     'DyConv2d',
     'DynamicConv2d',

@@ -1,30 +1,36 @@
 """What the dynamic convolutions have in common."""
 
-import difflib
 import inspect
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..errors import is_int
+from ..errors import check_int, check_known, check_one_of
+from ..families.forming import when_built
 from ..layers.norm import NORMS
-from .geometry import CONV2D, GEOMETRY, Geometry, plain_conv
+from .geometry import CONV2D, GEOMETRY, plain_conv
 
+SHORTCUT = 'downsample'
+"""What every ResNet calls the conv of a block's shortcut."""
 _IMAGE_CHANNELS = 4
 
 
-class DynamicConv2d(Geometry, nn.Module):
+class DynamicConv2d(nn.Module):
     """A 2-d convolution whose kernel depends on the image.
 
     Args:
         *args, **kwargs: As :class:`torch.nn.Conv2d`.
 
     Attributes:
+        kernel_shape: ``(C_out, C_in / groups, kh, kw)``.
         temperature: Of the attention, a buffer ``()``; at its last value
             unless :class:`TemperatureHook` moves it.
+
+    Raises:
+        BadInput: If an argument is out of its range.
     """
 
     kind: ClassVar[str]
@@ -35,34 +41,83 @@ class DynamicConv2d(Geometry, nn.Module):
     """The first and the last temperature; None where there is none."""
     temperature: Tensor
 
+    # mmcv's ConvModule reads these.
+    transposed = False
+    in_channels: int
+    out_channels: int
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: Any
+    dilation: tuple[int, int]
+    groups: int
+    padding_mode: str
+    output_padding: tuple[int, int]
+
+    extra_repr = nn.Conv2d.extra_repr  # type: ignore[assignment]
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
         plain = plain_conv(self.kind, *args, **kwargs)
-        self.take_geometry(plain)
+        for name in (*GEOMETRY, 'output_padding'):
+            setattr(self, name, getattr(plain, name))
+        self._border: list[int] = plain._reversed_padding_repeated_twice
         self.kernel_shape = tuple(plain.weight.shape)
         if self.temperatures is not None:
-            self.register_buffer(
-                'temperature', torch.tensor(self.temperatures[1])
-            )
+            last = torch.tensor(self.temperatures[1])
+            self.register_buffer('temperature', last)
         self.bias: nn.Parameter | None = None
         if plain.bias is not None:
             self.bias = nn.Parameter(torch.zeros(self.out_channels))
 
-    def check(self, name: str, holds: bool, value: Any, expected: str) -> None:
-        """Raise a ValueError for an argument that does not hold."""
-        if not holds:
-            raise ValueError(
-                f'conv_cfg of {self.kind}: {name}={value!r}: expected '
-                f'{expected}'
-            )
+    @property
+    def what(self) -> str:
+        """How errors name an argument of its ``conv_cfg``."""
+        return f'conv_cfg of {self.kind}: '
 
     def check_count(self, name: str, value: object) -> None:
-        self.check(name, is_int(value, 1), value, 'an int of at least 1')
+        """Raise BadInput for what is no int of at least 1."""
+        check_int(self.what + name, value, 1)
 
     def check_attention(self, reduction: int, norm: str | None) -> None:
+        """Raise BadInput for arguments that no :class:`Squeeze` takes."""
         self.check_count('reduction', reduction)
-        expected = 'one of ' + ', '.join(map(repr, NORMS))
-        self.check('norm', norm in NORMS, norm, expected)
+        check_one_of(f'{self.what}norm', norm, NORMS)
+
+    def convolve(
+        self, x: Tensor, kernel: Tensor, bias: Tensor | None = None
+    ) -> Tensor:
+        """Convolve ``(N, C_in, H, W)`` with one kernel for all images."""
+        return self._convolve(x, kernel, bias, self.groups)
+
+    def convolve_each(
+        self, x: Tensor, kernels: Tensor, biases: Tensor | None = None
+    ) -> Tensor:
+        """Convolve each image with a kernel of its own.
+
+        Args:
+            x: ``(N, C_in, H, W)``.
+            kernels: ``(N, C_out, C_in / groups, kh, kw)``.
+            biases: ``(N, C_out)`` or None.
+        """
+        count = x.shape[0]
+        # One grouped convolution, in which each image is a group of channels.
+        y = self._convolve(
+            x.reshape(1, -1, *x.shape[2:]),
+            kernels.reshape(-1, *kernels.shape[2:]),
+            None if biases is None else biases.reshape(-1),
+            count * self.groups,
+        )
+        return y.view(count, self.out_channels, *y.shape[2:])
+
+    def _convolve(
+        self, x: Tensor, kernel: Tensor, bias: Tensor | None, groups: int
+    ) -> Tensor:
+        padding = self.padding
+        if self.padding_mode != 'zeros':
+            x = F.pad(x, self._border, mode=self.padding_mode)
+            padding = 0
+        how = self.stride, padding, self.dilation, groups
+        return F.conv2d(x, kernel, bias, *how)
 
     def add_bias(self, y: Tensor) -> Tensor:
         """Add the bias, if there is one, to the output."""
@@ -70,8 +125,8 @@ class DynamicConv2d(Geometry, nn.Module):
             return y
         return y + self.bias[:, None, None].to(y.dtype)
 
-    def ordinary(self) -> nn.Conv2d:
-        """The ordinary convolution in its place, new."""
+    def plain(self) -> nn.Conv2d:
+        """The plain convolution in its place, new."""
         geometry = {name: getattr(self, name) for name in GEOMETRY}
         conv = nn.Conv2d(**geometry, bias=self.bias is not None)
         like = next(self.parameters())
@@ -117,13 +172,12 @@ def excite(hidden: int, outputs: int) -> nn.Linear:
     return linear
 
 
+TYPES: dict[str, type[DynamicConv2d]] = {}
+"""The dynamic convolutions, by their names as conv layer types."""
+
+
 def register(layer: type[DynamicConv2d]) -> type[DynamicConv2d]:
     """Make a layer a conv type of mmcv's ``build_conv_layer``."""
-    MODELS.register_module(layer.kind, force=True, module=_factory(layer))
-    return layer
-
-
-def _factory(layer: type[DynamicConv2d]) -> Callable[..., nn.Module]:
     own = [
         name
         for name, parameter in inspect.signature(layer).parameters.items()
@@ -131,20 +185,35 @@ def _factory(layer: type[DynamicConv2d]) -> Callable[..., nn.Module]:
     ]
 
     def build(*args: Any, **kwargs: Any) -> nn.Module:
-        for name in kwargs:
-            if name not in own and name not in CONV2D.parameters:
-                near = difflib.get_close_matches(name, own, 1)
-                hint = f'; did you mean {near[0]}?' if near else ''
-                raise ValueError(
-                    f'conv_cfg of {layer.kind}: {name}={kwargs[name]!r}: '
-                    f'expected one of {", ".join(own)}{hint}'
-                )
+        for name, value in kwargs.items():
+            if name not in CONV2D.parameters:
+                what = f'conv_cfg of {layer.kind}: '
+                check_known(what, value, name, own)
         conv = layer(*args, **kwargs)
         # The published networks leave the layer that sees the image alone.
-        if conv.in_channels <= _IMAGE_CHANNELS:
-            return conv.ordinary()
-        return conv
+        return conv.plain() if conv.in_channels <= _IMAGE_CHANNELS else conv
 
     build.__name__ = layer.kind
     build.__doc__ = f'The conv layer type ``{layer.kind}``.'
-    return build
+    MODELS.register_module(layer.kind, force=True, module=build)
+    TYPES[layer.kind] = layer
+    return layer
+
+
+def make_plain(model: nn.Module, name: str) -> None:
+    """Put the plain convolution in the place of a dynamic one."""
+    conv: Any = model.get_submodule(name)
+    path, _, last = name.rpartition('.')
+    setattr(model.get_submodule(path), last, conv.plain())
+
+
+def _keep_shortcuts_plain(model: nn.Module) -> None:
+    if any(isinstance(m, DynamicConv2d) for m in model.modules()):
+        for name, module in [*model.named_modules()]:
+            shortcut = SHORTCUT in name.split('.')
+            dynamic = isinstance(module, DynamicConv2d)
+            if shortcut and dynamic and not module.in_shortcuts:
+                make_plain(model, name)
+
+
+when_built.append(_keep_shortcuts_plain)

@@ -60,9 +60,8 @@ class FDConv2d(DynamicConv2d):
         self.matrix_shape = (size[0] * cout, size[1] * cin)
         rows, columns = self.matrix_shape
         self.spectrum = nn.Parameter(torch.empty(rows, columns // 2 + 1, 2))
-        self.register_buffer(
-            'group', _frequency_groups(rows, columns, experts), False
-        )
+        group = _frequency_groups(rows, columns, experts)
+        self.register_buffer('group', group, persistent=False)
         hidden = max(self.in_channels // reduction, 16)
         self.squeeze = Squeeze(self.in_channels, hidden, norm)
         self.groups_of_frequencies = excite(hidden, experts)
@@ -72,12 +71,9 @@ class FDConv2d(DynamicConv2d):
         self.spatial = None if places == 1 else excite(hidden, places)
         width = round(math.log2(self.in_channels) / 2 + 0.5) // 2 * 2 + 1
         self.local_norm = nn.LayerNorm(self.in_channels)
+        factors = self.out_channels // self.groups * places
         self.local = nn.Conv1d(
-            1,
-            self.out_channels // self.groups * places,
-            width,
-            padding=width // 2,
-            bias=False,
+            1, factors, width, padding=width // 2, bias=False
         )
         self.bands = nn.Conv2d(self.in_channels, len(_BANDS) + 1, 3, padding=1)
         self.init_weights()
@@ -89,14 +85,8 @@ class FDConv2d(DynamicConv2d):
         matrix = kernel.permute(2, 0, 3, 1).reshape(self.matrix_shape)
         with torch.no_grad():
             self.spectrum.copy_(torch.view_as_real(torch.fft.rfft2(matrix)))
-        for part in (
-            self.groups_of_frequencies,
-            self.channel,
-            self.filter,
-            self.spatial,
-            self.local,
-            self.bands,
-        ):
+        parts = self.groups_of_frequencies, self.channel, self.filter
+        for part in (*parts, self.spatial, self.local, self.bands):
             if part is not None:
                 nn.init.normal_(part.weight, std=1e-6)
                 if part.bias is not None:
@@ -109,16 +99,13 @@ class FDConv2d(DynamicConv2d):
         cout, cin, *size = self.kernel_shape
         share = _factor(_full(self.groups_of_frequencies(z)))
         spectrum = _full(self.spectrum) * share[:, self.group, None]
-        matrices = torch.fft.irfft2(
-            torch.view_as_complex(spectrum), s=self.matrix_shape
-        )
+        spectrum = torch.view_as_complex(spectrum)
+        matrices = torch.fft.irfft2(spectrum, s=self.matrix_shape)
         kernels = matrices.view(-1, size[0], cout, size[1], cin)
         kernels = kernels.permute(0, 2, 4, 1, 3)
         descriptor = self.local_norm(x.mean((2, 3)))
         local = _factor(self.local(descriptor[:, None]))
-        local = local.view(
-            x.shape[0], cout // self.groups, *size, self.groups, cin
-        )
+        local = local.view(-1, cout // self.groups, *size, self.groups, cin)
         local = local.permute(0, 4, 1, 5, 2, 3)
         kernels = kernels * local.reshape(x.shape[0], *self.kernel_shape)
         if self.spatial is not None:

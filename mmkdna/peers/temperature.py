@@ -1,14 +1,12 @@
 """The hook that anneals the temperature of an attention."""
 
-from collections.abc import Iterable
-
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ..errors import is_int
+from ..errors import check_int
 from .base import DynamicConv2d
 
 
@@ -25,18 +23,15 @@ class TemperatureHook(Hook):
         iters: Or this many iterations.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        BadInput: If an argument is out of its range.
     """
 
     priority = 'ABOVE_NORMAL'
 
     def __init__(self, epochs: int = 10, iters: int | None = None) -> None:
-        for name, value in (('epochs', epochs), ('iters', iters)):
-            if value is not None and not is_int(value, 1):
-                raise ValueError(
-                    f'TemperatureHook: {name}={value!r}: expected an int of '
-                    'at least 1'
-                )
+        check_int('TemperatureHook: epochs', epochs, 1)
+        if iters is not None:
+            check_int('TemperatureHook: iters', iters, 1)
         self.epochs, self.iters = epochs, iters
 
     def before_train(self, runner: Runner) -> None:
@@ -45,10 +40,9 @@ class TemperatureHook(Hook):
         if is_model_wrapper(model):
             model = model.module
         self._layers = [
-            layer
+            (layer, layer.temperatures)
             for layer in model.modules()
-            if isinstance(layer, DynamicConv2d)
-            and layer.temperatures is not None
+            if isinstance(layer, DynamicConv2d) and layer.temperatures
         ]
         if not self._layers and is_main_process():
             runner.logger.warning(
@@ -61,12 +55,6 @@ class TemperatureHook(Hook):
     ) -> None:
         """Set the temperatures of this iteration."""
         if runner.iter <= self._length:
-            set_temperature(self._layers, runner.iter / self._length)
-
-
-def set_temperature(layers: Iterable[DynamicConv2d], progress: float) -> None:
-    """Set temperatures to a fraction of the way, 0 the first, 1 the last."""
-    for layer in layers:
-        assert layer.temperatures is not None
-        first, last = layer.temperatures
-        layer.temperature.fill_(first + progress * (last - first))
+            for layer, (first, last) in self._layers:
+                progress = runner.iter / self._length
+                layer.temperature.fill_(first + progress * (last - first))

@@ -11,9 +11,13 @@ from mmengine.runner.checkpoint import (
     get_torchvision_models,
 )
 
+from ..adoption.offline import adopt_weights
 from ..checkpoint import read_weights, write_weights
-from ..errors import BadInput
+from ..errors import BadInput, check
+from ..measure.twin import build_model
+from ..version import __version__
 from .index import Entry, Index, is_url
+from .publish import notes_of
 from .store import home, locked, obtain
 
 _CATALOGUES = {
@@ -21,25 +25,23 @@ _CATALOGUES = {
     'open-mmlab://': get_external_models,
 }
 _START = 'children start as their parents'
-"""What adoption does: files that were made in another way are made anew."""
+"""How adoption starts. Change it, and files are made anew."""
 
 
 def derive(entry: Entry, index: Index) -> str:
     """The path of a derived entry's file, made where it is missing.
 
-    Its source is fetched, loaded into the KernelDNA model of its config as
-    :mod:`mmkdna.adoption` does and stored. The name of the file says of which
-    source and config it is.
+    Downloads the source, loads it into the KernelDNA model of the config as
+    :mod:`mmkdna.adoption` does, and keeps the result in the cache.
 
     Raises:
-        BadInput: If the source cannot be had, or does not fit the config.
+        BadInput: If the source is nowhere, or does not fit the config.
     """
-    assert entry.source is not None
     cfg = Config.fromfile(index.path(entry.config))
     path = derived_path(entry, cfg)
     if osp.isfile(path):
         return path
-    url = source_url(entry.source)
+    url = source_url(entry.source or '')
     with locked(path):
         if not osp.isfile(path):
             _make(entry, cfg, _upstream(url), path)
@@ -47,9 +49,7 @@ def derive(entry: Entry, index: Index) -> str:
 
 
 def derived_path(entry: Entry, cfg: Config) -> str:
-    """Where a derived entry's file is, once it is made."""
-    from .. import __version__
-
+    """Where a derived entry's file is; the name depends on its config."""
     made_of = f'{entry.source}\n{__version__}\n{_START}\n{cfg.pretty_text}'
     digits = hashlib.sha256(made_of.encode()).hexdigest()[:8]
     return osp.join(home(), f'{entry.name}-{digits}.safetensors')
@@ -63,36 +63,28 @@ def source_url(source: str) -> str:
     """
     for scheme, catalogue in _CATALOGUES.items():
         if source.startswith(scheme):
-            name = source.removeprefix(scheme)
-            urls = catalogue()
+            name, urls = source.removeprefix(scheme), catalogue()
             if name not in urls:
                 raise BadInput(f'{source}: {scheme} has no {name}')
             return str(urls[name])
-    if not is_url(source):
-        raise BadInput(
-            f'Derived From {source}: expected a URL or a name of '
-            + ' or '.join(_CATALOGUES)
-        )
+    expected = f'a URL or a name of {" or ".join(_CATALOGUES)}'
+    check('Derived From', source, is_url(source), expected)
     return source
 
 
 def _upstream(url: str) -> str:
-    """The source's file. Its name ends in the first digits of its SHA-256."""
+    """The source's file, whose name ends in the start of its SHA-256."""
     file = url.rpartition('/')[2]
     found = re.search(r'-([0-9a-f]{8,64})\.', file)
     if found is None:
         raise BadInput(
-            f'Derived From {url}: expected a name such as '
+            f'Derived From={url!r}: expected a name such as '
             'resnet50-11ad3fa6.pth, which says how its SHA-256 begins'
         )
     return obtain(file, found[1], locations=(url,))
 
 
 def _make(entry: Entry, cfg: Config, source: str, path: str) -> None:
-    from ..adoption.offline import adopt_weights
-    from ..measure import build_model
-    from .publish import notes_of
-
     print_log(f'{entry.name} is made from {source}, once', 'current')
     logger = MMLogger.get_current_instance()
     level = logger.level

@@ -1,76 +1,75 @@
-"""One file from the web: whole, and what it should be, or not at all."""
+"""One file from the web: whole and with the right hash, or not at all."""
 
-import hashlib
 import os
 import os.path as osp
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import requests
 from requests.adapters import HTTPAdapter
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
+from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
 from ..errors import BadInput
+from ..files import sha256
 
 ATTEMPTS = 5
-"""How often a body that breaks off is gone on with."""
+"""Requests in a row that may bring nothing new."""
 TIMEOUT = (10.0, 60.0)
 """Seconds to connect, and to wait for the next bytes."""
 BACK_OFF = 0.5
-"""Seconds before the second repetition of a request; they double."""
-CHUNK = 1 << 18
+"""Seconds before a request is repeated; they double each time."""
+CHUNK = 1 << 16
 
 
 class Unavailable(Exception):
     """A location does not give the file; another one may."""
 
 
-def sha256(path: str) -> str:
-    """Of a file's bytes, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 def fetch(url: str, path: str, expected: str, size: int = 0) -> None:
     """Download a file to its place.
 
-    The body is written to ``path + '.part'``. Where a part is there already
-    it goes on from its end, if the server can; where the whole then has
-    another hash, all of it is fetched once more.
+    The bytes go to ``path + '.part'``. Where the server or a proxy ends a
+    body early, the next request asks for the rest, and a later call goes on
+    from the part as well. A server that knows no ranges sends all of it anew.
 
     Args:
-        url: Where it is; redirects are followed.
+        url: Where the file is; redirects are followed.
         path: Where it goes; the caller holds the lock of that name.
-        expected: SHA-256 of the file, or the first digits of it.
-        size: Of the file, in bytes; 0 if it is not known.
+        expected: SHA-256 of the file, or its first digits.
+        size: In bytes; 0 if it is not known.
 
     Raises:
-        Unavailable: If the server is not there, answers with an error, or
-            sends something else.
+        Unavailable: If the server is not there, answers with an error, sends
+            something else, or breaks off ``ATTEMPTS`` times in a row without
+            one new byte.
         BadInput: If the disk is full.
     """
     part = f'{path}.part'
-    if osp.islink(part):
-        # Its target is somebody else's file.
+    # A link's target is somebody else's file, and so is what is too long.
+    if osp.islink(part) or 0 < size < _length(part):
         os.unlink(part)
-    with _session() as session:
-        resumed = osp.exists(part)
-        found = _download(session, url, part, size)
-        if resumed and not found.startswith(expected):
+    retry = Retry(
+        total=ATTEMPTS,
+        connect=2,
+        backoff_factor=BACK_OFF,
+        status_forcelist=(429, 500, 502, 503, 504),
+        raise_on_status=False,
+    )
+    with requests.Session() as session:
+        for scheme in ('http://', 'https://'):
+            session.mount(scheme, HTTPAdapter(max_retries=retry))
+        resumed = _download(session, url, part, size)
+        if resumed and not sha256(part).startswith(expected):
+            # It began as another file.
             os.unlink(part)
-            found = _download(session, url, part, size)
+            _download(session, url, part, size)
+    found = sha256(part)
     if not found.startswith(expected):
         os.unlink(part)
         raise Unavailable(
@@ -79,106 +78,99 @@ def fetch(url: str, path: str, expected: str, size: int = 0) -> None:
     os.replace(part, path)
 
 
-def _session() -> requests.Session:
-    session = requests.Session()
-    retry = Retry(
-        total=ATTEMPTS,
-        connect=2,
-        backoff_factor=BACK_OFF,
-        status_forcelist=(429, 500, 502, 503, 504),
-        raise_on_status=False,
-    )
-    for scheme in ('http://', 'https://'):
-        session.mount(scheme, HTTPAdapter(max_retries=retry))
-    return session
-
-
 def _download(
     session: requests.Session, url: str, part: str, size: int
-) -> str:
-    """Bring a part to its end; its hash."""
-    reason = ''
-    for attempt in range(ATTEMPTS):
-        time.sleep(BACK_OFF * (2**attempt - 1))
-        begun = osp.getsize(part) if osp.exists(part) else 0
-        if size and begun >= size:
-            break
-        headers = {'Accept-Encoding': 'identity'}
-        if begun:
-            headers['Range'] = f'bytes={begun}-'
-        try:
-            answer = session.get(
-                url, headers=headers, stream=True, timeout=TIMEOUT
-            )
-        except requests.RequestException as error:
-            raise Unavailable(_innermost(error)) from None
-        with answer:
-            if answer.status_code == 416 and begun:
-                # That of another file, or complete, its size unknown.
-                os.unlink(part)
-                reason = 'HTTP 416, no such range'
-                continue
-            if not answer.ok:
-                raise Unavailable(f'HTTP {answer.status_code} {answer.reason}')
-            try:
-                _append(answer, part, begun, size)
-            except requests.RequestException as error:
-                reason = f'its body broke off: {_innermost(error)}'
-                continue
-            except OSError as error:
-                if osp.exists(part):
-                    os.unlink(part)
-                raise BadInput(
-                    f'{part} cannot be written: {error.strerror}; the file '
-                    f'needs {size / 1e6:.1f} MB: make room, or set '
-                    'MMKDNA_HOME to a folder elsewhere'
-                ) from None
-        if osp.getsize(part) >= size:
-            break
-        reason = f'it sent {osp.getsize(part)} of {size} bytes'
-    else:
-        raise Unavailable(reason)
-    return sha256(part)
-
-
-def _append(
-    answer: requests.Response, part: str, begun: int, size: int
-) -> None:
-    starts = answer.headers.get('Content-Range', '')
-    goes_on = answer.status_code == 206 and starts.startswith(
-        f'bytes {begun}-'
-    )
+) -> bool:
+    """Bring a part to its end; whether several requests made it."""
+    begun = most = _length(part)
+    several, tries = begun > 0, 0
     progress = Progress(
-        TextColumn('{task.description}'),
-        BarColumn(),
+        *Progress.get_default_columns(),
         DownloadColumn(),
         TransferSpeedColumn(),
-        TimeRemainingColumn(),
         console=Console(stderr=True),
         disable=not sys.stderr.isatty(),
     )
-    with open(part, 'ab' if goes_on else 'wb') as file, progress:
-        task = progress.add_task(
-            osp.basename(part).removesuffix('.part'),
-            total=size or None,
-            completed=file.tell(),
+    name = osp.basename(part).removesuffix('.part')
+    task = progress.add_task(name, total=size or None)
+    show = partial(progress.update, task)
+    with progress:
+        while not size or begun != size:
+            if problem := _append(session, url, part, begun, size, show):
+                several = True
+                begun = _length(part)
+                tries = 0 if begun > most else tries + 1
+                most = max(most, begun)
+                if tries == ATTEMPTS:
+                    raise Unavailable(problem)
+                time.sleep(BACK_OFF * (2**tries - 1))
+            else:
+                break
+    return several
+
+
+def _append(
+    session: requests.Session,
+    url: str,
+    part: str,
+    begun: int,
+    size: int,
+    show: Callable[..., None],
+) -> str:
+    """Ask for what a part lacks; why it lacks some still, or ''."""
+    headers = {'Accept-Encoding': 'identity'}
+    if begun:
+        headers['Range'] = f'bytes={begun}-'
+    try:
+        answer = session.get(
+            url, headers=headers, stream=True, timeout=TIMEOUT
         )
-        for chunk in answer.iter_content(CHUNK):
-            file.write(chunk)
-            progress.advance(task, len(chunk))
-            if size and file.tell() > size:
-                # Another file, of any length: its hash will say so.
-                return
+    except requests.RequestException as error:
+        raise Unavailable(_innermost(error)) from None
+    with answer:
+        status, sent = answer.status_code, answer.headers
+        span = sent.get('Content-Range', '').startswith(f'bytes {begun}-')
+        if begun and (status == 416 or status == 206 and not span):
+            # It begins as another file, or the server cannot do ranges.
+            os.unlink(part)
+            return f'HTTP {status}, not the rest of the file'
+        if not answer.ok:
+            raise Unavailable(f'HTTP {status} {answer.reason}')
+        if status != 206:
+            begun = 0
+        # What is there: read() keeps it until the chunk is full, and drops it
+        # where the body breaks off. urllib3 1 has neither.
+        read = getattr(answer.raw, 'read1', answer.raw.read)
+        try:
+            with open(part, 'ab' if begun else 'wb') as file:
+                while chunk := read(CHUNK):
+                    file.write(chunk)
+                    show(completed=file.tell())
+                    if size and file.tell() > size:
+                        break
+        except HTTPError as error:
+            return f'its body broke off: {_innermost(error)}'
+        except OSError as error:
+            Path(part).unlink(missing_ok=True)
+            raise BadInput(
+                f'{part} cannot be written: {error.strerror}; the file needs '
+                f'{size / 1e6:.1f} MB: make room, or set MMKDNA_HOME to a '
+                'folder elsewhere'
+            ) from None
+    end = osp.getsize(part)
+    if size and end > size:
+        os.unlink(part)
+        raise Unavailable(f'it sends more than the {size} bytes of the index')
+    total = size or begun + int(sent.get('Content-Length', 0))
+    return '' if end >= total else f'it sent {end} of {total} bytes'
+
+
+def _length(part: str) -> int:
+    return osp.getsize(part) if osp.exists(part) else 0
 
 
 def _innermost(error: BaseException) -> str:
     """The sentence at the bottom of what urllib3 wraps."""
-    inner: BaseException | None = error
-    while inner is not None:
-        error = inner
-        inner = getattr(error, 'reason', None) or next(
-            (arg for arg in error.args if isinstance(arg, BaseException)), None
-        )
-        if not isinstance(inner, BaseException):
-            break
-    return str(error)
+    while error.__context__ is not None:
+        error = error.__context__
+    return str(error) or type(error).__name__

@@ -9,15 +9,16 @@ from typing import Any
 
 import yaml
 
-from ..errors import BadInput
+from ..errors import BadInput, check
 
 INDEX = 'model-index.yml'
 RECIPES = 'configs/metafile.yml'
-"""Entries without a file of their own: mim, which finds nothing to download
-for them, does not read these."""
+"""Entries without a file of their own. Not in the index: mim would find
+nothing to download for them."""
+LIST = '; python -m mmkdna.zoo list shows all'
 
 _NAME = re.compile(r'[A-Za-z0-9][\w.+-]*')
-_SHA256 = re.compile(r'[0-9a-f]{64}')
+_LETTERS = 'a name of letters, digits, dots, dashes and underscores'
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,7 @@ class Entry:
     @property
     def file(self) -> str:
         """Name of its file, wherever that is."""
-        assert self.weights is not None
-        return self.weights.rpartition('/')[2]
+        return (self.weights or '').rpartition('/')[2]
 
     @property
     def state(self) -> str:
@@ -61,7 +61,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Index:
-    """All entries, by name.
+    """All entries.
 
     Args:
         root: The folder that their paths are relative to.
@@ -78,17 +78,11 @@ class Index:
             BadInput: If there is none.
         """
         if not is_name(name):
-            raise BadInput(
-                f'mmkdna://{name}: expected a name of letters, digits, dots, '
-                'dashes and underscores; python -m mmkdna.zoo list shows all'
-            )
+            raise BadInput(f'mmkdna://{name}: expected {_LETTERS}{LIST}')
         if name not in self.entries:
             near = difflib.get_close_matches(name, self.entries, 3, 0.5)
-            raise BadInput(
-                f'mmkdna://{name}: the zoo has no such entry'
-                + (f', but {" and ".join(near)}' if near else '')
-                + '; python -m mmkdna.zoo list shows all'
-            )
+            but = f', but {" and ".join(near)}' if near else ''
+            raise BadInput(f'mmkdna://{name}: no such entry{but}{LIST}')
         return self.entries[name]
 
     def path(self, relative: str) -> str:
@@ -112,23 +106,17 @@ def default_root() -> str:
     )
 
 
-def read_index(root: str | None = None) -> Index:
-    """Read the index and the metafiles that it imports.
-
-    Args:
-        root: Its folder; None for the one of this installation.
+def read_index() -> Index:
+    """Read the index of this installation and the metafiles that it imports.
 
     Raises:
-        BadInput: If a file is missing, does not parse, or has an entry that
-            is not whole.
+        BadInput: If a file is missing or does not parse, or an entry lacks
+            something.
     """
-    root = default_root() if root is None else root
-    index = _parse(osp.join(root, INDEX))
-    files = index.get('Import')
-    if not isinstance(files, list):
-        raise BadInput(
-            f'{osp.join(root, INDEX)}: expected Import, a list of metafiles'
-        )
+    root = default_root()
+    where = osp.join(root, INDEX)
+    files: Any = _parse(where).get('Import')
+    check(f'{where}: Import', files, isinstance(files, list), 'a list')
     if osp.isfile(osp.join(root, RECIPES)):
         files = [*files, RECIPES]
     entries: dict[str, Entry] = {}
@@ -153,84 +141,68 @@ def _parse(path: str) -> dict[str, Any]:
 
 
 def _entries(path: str) -> Iterator[Entry]:
-    models = _parse(path).get('Models')
-    if not isinstance(models, list):
-        raise BadInput(f'{path}: expected Models, a list of entries')
+    models: Any = _parse(path).get('Models')
+    check(f'{path}: Models', models, isinstance(models, list), 'a list')
     for number, model in enumerate(models):
         where = f'{path}: Models[{number}]'
-        if not isinstance(model, dict):
-            raise BadInput(f'{where}: expected a mapping, got {model!r}')
+        check(where, model, isinstance(model, dict), 'a mapping')
         yield _entry(model, where)
 
 
 def _entry(model: dict[str, Any], where: str) -> Entry:
-    name = model.get('Name')
-    if not isinstance(name, str) or not is_name(name):
-        raise BadInput(
-            f'{where}: Name {name!r}: expected letters, digits, dots, dashes '
-            'and underscores'
-        )
-    where = f'{where} ({name})'
+    name: Any = model.get('Name')
+    check(f'{where}: Name', name, is_name(name), _LETTERS)
+    where = f'{where} ({name}): '
     metadata = model.get('Metadata') or {}
     results = model.get('Results') or []
-    for key, value, kind in (
-        ('Config', model.get('Config'), str),
-        ('Metadata', metadata, dict),
-        ('Results', results, list),
-        ('Weights', model.get('Weights', ''), str),
-        ('Metadata.Derived From', metadata.get('Derived From', ''), str),
+    config: Any = model.get('Config')
+    weights: Any = model.get('Weights')
+    source = metadata.get('Derived From') if _is(metadata, dict) else None
+    for key, value, holds, expected in (
+        ('Config', config, _is_below(config), 'a path below the index'),
+        ('Metadata', metadata, _is(metadata, dict), 'a mapping'),
+        ('Results', results, _is(results, list), 'a list'),
+        ('Derived From', source, _is(source or '', str), 'a str'),
     ):
-        if not isinstance(value, kind):
-            raise BadInput(
-                f'{where}: {key} {value!r}: expected a {kind.__name__}'
-            )
+        check(where + key, value, holds, expected)
     for number, result in enumerate(results):
-        found = result.get('Metrics') if isinstance(result, dict) else result
-        if not isinstance(found or {}, dict) or not isinstance(result, dict):
-            raise BadInput(
-                f'{where}: Results[{number}] {result!r}: expected a mapping '
-                'with Metrics, a mapping of names to numbers'
-            )
+        holds = _is(result, dict) and _is(result.get('Metrics') or {}, dict)
+        expected = 'a mapping with Metrics, a mapping of names to numbers'
+        check(f'{where}Results[{number}]', result, holds, expected)
     for key in ('Parameters', 'Multiply-adds', 'Size (bytes)'):
         count = metadata.get(key, 0)
-        if not isinstance(count, (int, float)) or isinstance(count, bool):
-            raise BadInput(
-                f'{where}: Metadata.{key} {count!r}: expected a number'
-            )
+        check(where + key, count, type(count) in (int, float), 'a number')
     entry = Entry(
         name,
-        model['Config'],
+        config,
         metadata,
         tuple(results),
-        model.get('Weights'),
+        weights,
         str(metadata.get('SHA-256', '')),
         metadata.get('Size (bytes)', 0),
-        metadata.get('Derived From'),
+        source,
     )
-    if not _is_below(entry.config):
-        raise BadInput(
-            f'{where}: Config {entry.config!r}: expected a path below the '
-            'index'
-        )
-    if entry.weights is None:
-        return entry
-    if not _SHA256.fullmatch(entry.sha256) or not isinstance(entry.size, int):
-        raise BadInput(
-            f'{where}: an entry with Weights: expected Metadata with '
-            'SHA-256, 64 hexadecimal digits, and Size (bytes)'
-        )
-    if not _NAME.fullmatch(entry.file) or not (
-        is_url(entry.weights) or _is_below(entry.weights)
-    ):
-        raise BadInput(
-            f'{where}: Weights {entry.weights!r}: expected a URL, or a path '
-            'below the index'
-        )
+    if weights is not None:
+        holds = _is(weights, str) and (is_url(weights) or _is_below(weights))
+        holds = holds and is_name(entry.file)
+        expected = 'a URL, or a path below the index'
+        check(f'{where}Weights', weights, holds, expected)
+        holds = bool(re.fullmatch('[0-9a-f]{64}', entry.sha256))
+        expected = '64 hexadecimal digits'
+        check(f'{where}SHA-256', entry.sha256, holds, expected)
+        holds = type(entry.size) is int and entry.size > 0
+        check(f'{where}Size (bytes)', entry.size, holds, 'an int')
     return entry
 
 
-def is_name(text: str) -> bool:
+def _is(value: object, kind: type) -> bool:
+    return isinstance(value, kind)
+
+
+def is_name(text: object) -> bool:
     """Whether an entry, and so a file of it, may be called so."""
+    if not isinstance(text, str):
+        return False
     return _NAME.fullmatch(text) is not None and '..' not in text
 
 
@@ -239,5 +211,7 @@ def is_url(location: str) -> bool:
     return location.startswith(('http://', 'https://'))
 
 
-def _is_below(path: str) -> bool:
+def _is_below(path: object) -> bool:
+    if not isinstance(path, str):
+        return False
     return not osp.isabs(path) and '..' not in path.split('/')

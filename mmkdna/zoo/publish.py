@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from ..checkpoint import read_checkpoint, write_weights
 from ..errors import BadInput
 from ..families import list_families
-from ..files import written_beside
-from .download import sha256
+from ..files import sha256, written_beside
+from ..measure.runs import read_log
+from ..measure.twin import build_model
+from ..version import __version__
 
-DIGITS = 8
-"""Of the SHA-256 in the name of a file."""
+Results = list[dict[str, Any]]
+"""Task, data set and metrics of each test."""
 
 
 def notes_of(
@@ -34,14 +36,9 @@ def notes_of(
         model: The model, or the part of it that the weights are of.
         more: Other notes.
     """
-    from .. import __version__
-
     families = [
-        dict(
-            parent=family.parent.name,
-            children=[child.name for child in family.children],
-        )
-        for family in list_families(model)
+        dict(parent=parent.name, children=[child.name for child in children])
+        for parent, children in list_families(model)
     ]
     return {
         'config': cfg.pretty_text,
@@ -53,55 +50,6 @@ def notes_of(
     }
 
 
-def published_weights(
-    checkpoint: Mapping[str, Any], path: str, ema: bool
-) -> dict[str, Tensor]:
-    """The weights that are published of a checkpoint.
-
-    Args:
-        checkpoint: As mmengine saves it.
-        path: Its name, for errors.
-        ema: The averaged ones of ``EMAHook``, not those that were trained.
-
-    Raises:
-        BadInput: If there are none.
-    """
-    weights = checkpoint.get('state_dict')
-    if not isinstance(weights, Mapping):
-        raise BadInput(
-            f'{path} has no state_dict; expected a checkpoint of a run'
-        )
-    averaged = checkpoint.get('ema_state_dict')
-    if ema and averaged is None:
-        raise BadInput(
-            f'--ema: {path} has no averaged weights; its config needs '
-            "custom_hooks=[dict(type='EMAHook')]"
-        )
-    if averaged is not None and not ema:
-        # The hook has put the averaged ones in the place of the others.
-        weights = {
-            key: averaged.get(f'module.{key}', value)
-            for key, value in weights.items()
-        }
-    return dict(weights)
-
-
-def halved(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Floating-point weights as float16.
-
-    Raises:
-        BadInput: If one is too large for that.
-    """
-    half = {
-        key: value.half() if value.is_floating_point() else value
-        for key, value in weights.items()
-    }
-    for key, value in half.items():
-        if value.is_floating_point() and not value.isfinite().all():
-            raise BadInput(f'--half: {key} is too large for float16')
-    return half
-
-
 @dataclass(frozen=True)
 class Release:
     """What is published of a checkpoint.
@@ -110,8 +58,8 @@ class Release:
         weights: By name.
         notes: Saved with them, see :func:`notes_of`.
         training: How it was trained, for the entry: epochs, iterations, seed.
-        log: What its run logged, a JSON object a line; empty where that does
-            not lie beside the checkpoint.
+        log: What its run logged, a JSON object a line; empty where the log
+            is not beside the checkpoint.
     """
 
     weights: dict[str, Tensor]
@@ -119,7 +67,7 @@ class Release:
     training: dict[str, Any]
     log: list[str]
 
-    def write(self, path: str, results: list[dict[str, Any]]) -> None:
+    def write(self, path: str, results: Results) -> None:
         """Write weights and notes, with the results of tests."""
         more = {'results': json.dumps(results)} if results else {}
         write_weights(self.weights, path, {**self.notes, **more})
@@ -133,19 +81,16 @@ def prepare(
     Args:
         checkpoint: Of a run.
         cfg: Its config.
-        ema: Publish the averaged weights.
+        ema: Publish the averaged weights of ``EMAHook``.
         half: In float16.
 
     Raises:
         BadInput: If it does not hold the whole model of the config, as the
-            model itself saves it.
+            model itself saves it; if ``ema`` finds no averaged weights, or
+            ``half`` a number that is too large.
     """
-    from ..measure import build_model
-    from ..measure.runs import read_log
-
     loaded = read_checkpoint(checkpoint)
-    weights = published_weights(loaded, checkpoint, ema)
-    model = build_model(cfg)
+    weights, model = _trained(loaded, checkpoint, ema), build_model(cfg)
     # Plain weights would load, too, but they are not those of this config.
     plain = [
         f'{child.name}.weight'
@@ -153,60 +98,84 @@ def prepare(
         for child in family.children
         if f'{child.name}.weight' in weights
     ]
+    wrong = f'{checkpoint} is not of the model of {cfg.filename}: '
     if plain:
         raise BadInput(
-            f'{checkpoint} is not of the model of {cfg.filename}: {plain[0]} '
-            'is the kernel of a plain layer, where the model has a child'
+            f'{wrong}{plain[0]} is the kernel of a plain layer, where the '
+            'model has a child'
         )
     try:
         missing, unexpected = model.load_state_dict(weights, strict=False)
     except RuntimeError as error:
-        raise BadInput(f'{checkpoint}: {error}') from None
+        raise BadInput(f'{wrong}{error}') from None
     if missing or unexpected:
         raise BadInput(
-            f'{checkpoint} is not of the model of {cfg.filename}: missing '
-            f'{missing[:3]}, unexpected {unexpected[:3]}'
+            f'{wrong}missing {missing[:3]}, unexpected {unexpected[:3]}'
         )
-    # By the names of now, should it be of an earlier version.
+    # By the names of now: the checkpoint may be of an earlier version.
     weights = model.state_dict()
+    if half:
+        weights = {key: _halved(key, value) for key, value in weights.items()}
     meta = loaded.get('meta') or {}
     dataset_meta = meta.get('dataset_meta')
     more = {'dataset_meta': json.dumps(dataset_meta)} if dataset_meta else {}
     keys = {'Epochs': 'epoch', 'Iterations': 'iter', 'Seed': 'seed'}
     return Release(
-        halved(weights) if half else weights,
+        weights,
         notes_of(cfg, model, more),
         {title: meta[key] for title, key in keys.items() if key in meta},
         read_log(Path(checkpoint).parent),
     )
 
 
-def publish(
-    release: Release, folder: str, name: str, results: list[dict[str, Any]]
-) -> str:
-    """Write the file of an entry, and the log of its run beside it.
+def _trained(
+    checkpoint: Mapping[str, Any], path: str, ema: bool
+) -> dict[str, Tensor]:
+    """A run's weights, or with ``ema`` their averages."""
+    weights = checkpoint.get('state_dict')
+    if not isinstance(weights, Mapping):
+        raise BadInput(
+            f'{path} has no state_dict; expected a checkpoint of a run'
+        )
+    trained = checkpoint.get('ema_state_dict')
+    if ema and trained is None:
+        raise BadInput(
+            f'--ema: {path} has no averaged weights; its config needs '
+            "custom_hooks=[dict(type='EMAHook')]"
+        )
+    if ema or trained is None:
+        return dict(weights)
+    # The hook saves the averages as the state dict, and the weights that
+    # were trained under the other name.
+    return {k: trained.get(f'module.{k}', v) for k, v in weights.items()}
 
-    Args:
-        release: What goes into it.
-        folder: Where it goes.
-        name: Of the entry.
-        results: Task, data set and metrics of each test.
+
+def _halved(name: str, value: Tensor) -> Tensor:
+    if not value.is_floating_point():
+        return value
+    half = value.half()
+    if not half.isfinite().all():
+        raise BadInput(f'--half: {name} is too large for float16')
+    return half
+
+
+def publish(release: Release, folder: str, name: str, results: Results) -> str:
+    """Write the file of an entry, and the log of its run beside it.
 
     Returns:
         The path of the file: the name, eight digits of the SHA-256.
     """
     beside = osp.join(folder, f'{name}.safetensors')
     release.write(beside, results)
-    path = osp.join(folder, f'{name}-{sha256(beside)[:DIGITS]}.safetensors')
+    path = osp.join(folder, f'{name}-{sha256(beside)[:8]}.safetensors')
     os.replace(beside, path)
     if release.log:
-        with written_beside(log_of(path)) as log:
+        with written_beside(_log_of(path)) as log:
             Path(log).write_text('\n'.join(release.log) + '\n')
     return path
 
 
-def log_of(path: str) -> str:
-    """Where the log of a published file is."""
+def _log_of(path: str) -> str:
     return path.removesuffix('safetensors') + 'log.json'
 
 
@@ -215,18 +184,18 @@ def entry_text(
     path: str,
     cfg: Config,
     metadata: Mapping[str, Any],
-    results: list[dict[str, Any]],
+    results: Results,
 ) -> str:
-    """The entry of a file, for a metafile.
+    """The entry of a published file, for a metafile.
 
     Args:
         name: Of the entry.
         path: Of the file.
-        cfg: Its config.
+        cfg: The config of its model.
         metadata: Training, parameters and the like.
-        results: Task, data set and metrics of each test.
+        results: Of the tests.
     """
-    log = log_of(path)
+    log = _log_of(path)
     entry = {
         'Name': name,
         'In Collection': 'KernelDNA',

@@ -9,7 +9,8 @@ from filelock import FileLock, Timeout
 from mmengine.logging import print_log
 
 from ..errors import BadInput
-from .download import Unavailable, fetch, sha256
+from ..files import sha256
+from .download import Unavailable, fetch
 from .index import Entry, Index, is_url
 
 _OTHER = 'another SHA-256, so a damaged or another file'
@@ -23,7 +24,7 @@ def home() -> str:
 
 
 def mirrors() -> list[str]:
-    """Folders and base URLs of ``MMKDNA_ZOO``, divided by commas."""
+    """Folders and base URLs of ``MMKDNA_ZOO``, separated by commas."""
     listed = os.environ.get('MMKDNA_ZOO', '').split(',')
     return [place.strip() for place in listed if place.strip()]
 
@@ -31,15 +32,15 @@ def mirrors() -> list[str]:
 def obtain(
     file: str, expected: str, size: int = 0, locations: tuple[str, ...] = ()
 ) -> str:
-    """The path of a file that is what it should be.
+    """The path of a file that has the right hash.
 
-    It is looked for in the cache, then on the mirrors, then at its own
-    locations. What is on this machine is used where it is; what is fetched
+    Looks in the cache, then on the mirrors, then at the file's own
+    locations. A file on this machine is used where it is; one from the web
     goes to the cache.
 
     Args:
         file: Its name.
-        expected: SHA-256 of the file, or the first digits of it.
+        expected: SHA-256 of the file, or its first digits.
         size: In bytes; 0 if it is not known.
         locations: Paths and URLs, after the mirrors.
 
@@ -48,33 +49,28 @@ def obtain(
             be written.
     """
     cached = osp.join(home(), file)
-    if _is_whole(cached, expected):
-        return cached
-    places = [f'{place.rstrip("/")}/{file}' for place in mirrors()]
-    places.extend(locations)
-    tried = {}
     if osp.isdir(cached):
         raise BadInput(
             f'{cached} is a folder, expected a file of the cache: remove it'
         )
-    if osp.exists(cached):
-        tried[cached] = _OTHER
-    for place in places:
-        if not is_url(place):
-            if _is_whole(place, expected):
-                return osp.abspath(place)
+    tried = {}
+    mirrored = [f'{place.rstrip("/")}/{file}' for place in mirrors()]
+    for place in (cached, *mirrored, *locations):
+        if is_url(place):
+            with locked(cached):
+                # Another process may have downloaded it meanwhile.
+                if _is_whole(cached, expected):
+                    return cached
+                try:
+                    print_log(f'{file} is fetched from {place}', 'current')
+                    fetch(place, cached, expected, size)
+                    return cached
+                except Unavailable as error:
+                    tried[place] = str(error)
+        elif _is_whole(place, expected):
+            return osp.abspath(place)
+        elif osp.exists(place) or place != cached:
             tried[place] = _OTHER if osp.exists(place) else 'not there'
-            continue
-        with locked(cached):
-            # Another process may have fetched it meanwhile.
-            if _is_whole(cached, expected):
-                return cached
-            try:
-                print_log(f'{file} is fetched from {place}', 'current')
-                fetch(place, cached, expected, size)
-                return cached
-            except Unavailable as error:
-                tried[place] = str(error)
     raise BadInput(
         f'{file} was not found:'
         + ''.join(f'\n  {place}: {why}' for place, why in tried.items())
@@ -98,9 +94,9 @@ def locked(path: str) -> Iterator[None]:
         BadInput: If the cache cannot be written.
     """
     folder = osp.dirname(path)
+    lock = FileLock(f'{path}.lock')
     try:
         os.makedirs(folder, exist_ok=True)
-        lock = FileLock(f'{path}.lock')
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -118,17 +114,16 @@ def locked(path: str) -> Iterator[None]:
 
 
 def locate(entry: Entry, index: Index) -> str:
-    """The path of a trained entry's file, fetched where it is missing.
+    """The path of a trained entry's file, downloaded where it is missing.
 
     Raises:
-        BadInput: If there is none, or it cannot be had.
+        BadInput: If the entry has none, or no location gives it.
     """
-    if entry.weights is None:
+    own = entry.weights
+    if own is None:
         raise BadInput(
             f'mmkdna://{entry.name} is a recipe, not trained yet: '
             f'python tools/train.py {entry.config} trains it'
         )
-    own = entry.weights
-    if not is_url(own):
-        own = index.path(own)
+    own = own if is_url(own) else index.path(own)
     return obtain(entry.file, entry.sha256, entry.size, (own,))

@@ -1,6 +1,6 @@
 """The tables of docs/model_zoo.md, from the index."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable
 
 from ..errors import BadInput
 from .index import Entry, Index
@@ -17,24 +17,80 @@ def metrics(entry: Entry) -> str:
     )
 
 
+def _count(key: str, unit: float) -> Callable[[Entry], str]:
+    def count(entry: Entry) -> str:
+        number = entry.metadata.get(key)
+        return f'{number / unit:.2f}' if number else ''
+
+    return count
+
+
+def _datasets(entry: Entry) -> str:
+    return '; '.join(str(r.get('Dataset', '')) for r in entry.results)
+
+
+def _log(entry: Entry) -> str:
+    log = entry.metadata.get('Training Log')
+    return f'[log](../{log})' if log else ''
+
+
+_NAME = {'name': lambda e: f'`{e.name}`'}
+_CONFIG = {'config': lambda e: f'[{e.config}](../{e.config})'}
+_COST = {
+    'parameters, M': _count('Parameters', 1e6),
+    'multiply-adds, G': _count('Multiply-adds', 1e9),
+}
+_TABLES: dict[str, tuple[str, dict[str, Callable[[Entry], str]]]] = {
+    'trained': (
+        'Trained',
+        {
+            **_NAME,
+            **_CONFIG,
+            **_COST,
+            'metrics': metrics,
+            'data set': _datasets,
+            'MB': lambda e: f'{e.size / 1e6:.1f}',
+            'log': _log,
+        },
+    ),
+    'derived': (
+        'Derived',
+        {
+            **_NAME,
+            'made from': lambda e: f'`{e.source}`',
+            'for the backbone of': _CONFIG['config'],
+        },
+    ),
+    'not trained yet': (
+        'Recipes, not trained yet',
+        {
+            **_NAME,
+            **_CONFIG,
+            'data set': lambda e: str(e.metadata.get('Training Data', '')),
+            **_COST,
+        },
+    ),
+}
+"""For each state a title, and the columns."""
+
+
 def markdown(index: Index) -> str:
     """One table for each state that an entry can be in."""
-    states: dict[str, list[Entry]] = {}
-    for entry in index.entries.values():
-        states.setdefault(entry.state, []).append(entry)
-    parts = []
-    if 'trained' in states:
-        parts += ['## Trained', '', *_trained(states['trained']), '']
-    if 'derived' in states:
-        parts += ['## Derived', '', *_derived(states['derived']), '']
-    if 'not trained yet' in states:
-        parts += [
-            '## Recipes, not trained yet',
-            '',
-            *_recipes(states['not trained yet']),
-            '',
+    lines = []
+    for state, (title, columns) in _TABLES.items():
+        rows = [
+            [cell(entry) for cell in columns.values()]
+            for entry in index.entries.values()
+            if entry.state == state
         ]
-    return '\n'.join(parts)
+        if rows:
+            # Names on the left, numbers on the right.
+            right = {*_COST, 'MB'}
+            marks = ['---:' if c in right else '---' for c in columns]
+            lines += [f'## {title}', '']
+            lines += [f'| {" | ".join(r)} |' for r in (columns, marks, *rows)]
+            lines.append('')
+    return '\n'.join(lines)
 
 
 def rewritten(page: str, index: Index) -> str:
@@ -48,84 +104,3 @@ def rewritten(page: str, index: Index) -> str:
     if not (begin and end):
         raise BadInput(f'the page: expected {BEGIN} and {END} in it')
     return f'{before}{BEGIN}\n\n{markdown(index)}\n{END}{after}'
-
-
-def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    # Names on the left, numbers on the right.
-    marks = [
-        '---:'
-        if title in ('parameters, M', 'multiply-adds, G', 'MB')
-        else '---'
-        for title in titles
-    ]
-    lines = [titles, marks, *rows]
-    return [f'| {" | ".join(line)} |' for line in lines]
-
-
-def _cost(entry: Entry) -> tuple[str, str]:
-    counts = (
-        (entry.metadata.get('Parameters'), 1e6),
-        (entry.metadata.get('Multiply-adds'), 1e9),
-    )
-    millions, billions = (
-        f'{number / unit:.2f}' if number else '' for number, unit in counts
-    )
-    return millions, billions
-
-
-def _link(entry: Entry) -> str:
-    return f'[{entry.config}](../{entry.config})'
-
-
-def _log(entry: Entry) -> str:
-    log = entry.metadata.get('Training Log')
-    return f'[log](../{log})' if log else ''
-
-
-def _trained(entries: Iterable[Entry]) -> list[str]:
-    return _table(
-        (
-            'name',
-            'config',
-            'parameters, M',
-            'multiply-adds, G',
-            'metrics',
-            'data set',
-            'MB',
-            'log',
-        ),
-        (
-            (
-                f'`{e.name}`',
-                _link(e),
-                *_cost(e),
-                metrics(e),
-                '; '.join(str(r.get('Dataset', '')) for r in e.results),
-                f'{e.size / 1e6:.1f}',
-                _log(e),
-            )
-            for e in entries
-        ),
-    )
-
-
-def _derived(entries: Iterable[Entry]) -> list[str]:
-    return _table(
-        ('name', 'made from', 'for the backbone of'),
-        ((f'`{e.name}`', f'`{e.source}`', _link(e)) for e in entries),
-    )
-
-
-def _recipes(entries: Iterable[Entry]) -> list[str]:
-    return _table(
-        ('name', 'config', 'data set', 'parameters, M', 'multiply-adds, G'),
-        (
-            (
-                f'`{e.name}`',
-                _link(e),
-                str(e.metadata.get('Training Data', '')),
-                *_cost(e),
-            )
-            for e in entries
-        ),
-    )

@@ -1,0 +1,9 @@
+"""Cascade Mask R-CNN R-50-FPN on COCO, 1x, KernelDNA in backbone and neck."""
+
+_base_ = './plain/cascade_maskrcnn_r50.py'
+
+custom_imports = dict(imports=['mmkdna'])
+model = dict(
+    backbone=dict(conv_cfg=dict(type='KernelDNA')),
+    neck=dict(conv_cfg=dict(type='KernelDNA')),
+)

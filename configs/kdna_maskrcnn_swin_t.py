@@ -1,0 +1,10 @@
+"""Mask R-CNN Swin-T-FPN on COCO, 1x, KernelDNA in backbone and neck."""
+
+_base_ = './plain/maskrcnn_swin_t.py'
+
+custom_imports = dict(imports=['mmkdna'])
+model = dict(
+    # Swin takes no conv_cfg; what shares are its linear layers.
+    backbone=dict(kernel_dna=dict(linear=True, kernel_sizes=(1,))),
+    neck=dict(conv_cfg=dict(type='KernelDNA')),
+)

@@ -1,0 +1,3 @@
+"""RTMDet-m on COCO, 300 epochs."""
+
+_base_ = 'mmdet::rtmdet/rtmdet_m_8xb32-300e_coco.py'

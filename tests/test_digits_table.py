@@ -1,0 +1,17 @@
+"""experiments/digits_table.py, which `make digits` calls."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_digits_runs_must_be_there(tmp_path):
+    main = runpy.run_path(str(ROOT / 'experiments/digits_table.py'))['main']
+    with pytest.raises(FileNotFoundError, match='make digits'):
+        main([str(tmp_path)])
+    (tmp_path / 'plain_r18').mkdir()
+    with pytest.raises(FileNotFoundError, match='kdna_r18 holds no finished'):
+        main([str(tmp_path)])

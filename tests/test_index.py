@@ -1,0 +1,67 @@
+"""The index: entries that are not whole are named."""
+
+import pytest
+import yaml
+from zoo_server import FILE, SHA, SIZE
+
+from mmkdna.errors import BadInput
+from mmkdna.zoo.index import read_index
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    """Write an index of these entries, or of this text, and use it."""
+    root = tmp_path / 'index'
+
+    def index(*models, text=None):
+        (root / 'configs').mkdir(parents=True)
+        (root / 'model-index.yml').write_text('Import: [configs/a.yml]\n')
+        (root / 'configs/a.yml').write_text(
+            text or yaml.safe_dump({'Models': models})
+        )
+        monkeypatch.setattr('mmkdna.zoo.index.default_root', lambda: str(root))
+
+    return index
+
+
+def entry(name='thing', weights=f'weights/{FILE}', **metadata):
+    metadata = {'SHA-256': SHA, 'Size (bytes)': SIZE, **metadata}
+    return {
+        'Name': name,
+        'Config': 'configs/thing.py',
+        'Metadata': metadata,
+        'Weights': weights,
+    }
+
+
+@pytest.mark.parametrize(
+    ('models', 'message'),
+    [
+        ('Models: [', 'a.yml cannot be read: .*line 1'),
+        ('- 1', 'expected a mapping'),
+        ('Models: 3', 'a.yml: Models=3: expected a list'),
+        ('Models: [3]', r'Models\[0\]=3: expected a mapping'),
+        ([{'Name': '../x', 'Config': 'a.py'}], r"Name='\.\./x': expected"),
+        ([{'Name': 'x'}], r'\(x\): Config=None: expected a path'),
+        ([{'Name': 'x', 'Config': '../a.py'}], 'expected a path below'),
+        ([entry(), entry()], 'thing is there twice'),
+        ([entry(**{'SHA-256': 'abc'})], "SHA-256='abc': expected 64 hex"),
+        ([entry(weights='../x.safetensors')], 'a URL, or a path below'),
+        ([entry(weights='/x.safetensors')], 'a URL, or a path below'),
+        ([entry(weights='http://x/')], 'a URL, or a path below'),
+        ([{**entry(), 'Results': ['a']}], r"Results\[0\]='a': expected a"),
+        (
+            [{**entry(), 'Results': [{'Metrics': 3}]}],
+            'with Metrics, a mapping',
+        ),
+        ([entry(Parameters='many')], "Parameters='many': expected a number"),
+        ([entry(**{'Multiply-adds': True})], 'Multiply-adds=True: expected a'),
+    ],
+)
+def test_an_index_that_is_not_whole_is_named(index, models, message):
+    if isinstance(models, str):
+        index(text=models)
+    else:
+        index(*models)
+    with pytest.raises(BadInput, match=message):
+        read_index()
