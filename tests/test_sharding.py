@@ -19,7 +19,8 @@ EQUAL = (
 )
 
 
-def test_sharded_steps_are_those_of_ddp(processes=2):
+def test_sharded_steps_are_those_of_ddp():
+    processes = 2
     done = subprocess.run(
         [
             *(sys.executable, '-m', 'torch.distributed.run', '--standalone'),
