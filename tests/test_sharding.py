@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from torch import nn
 
 import mmkdna
@@ -14,13 +15,17 @@ EQUAL = (
     *(f'fsdp1 {units}' for units in ('whole', 'stage', 'block')),
     *(f'fsdp2 {units}' for units in ('whole', 'stage', 'block')),
     'fsdp2 checkpointed block',
+    'fsdp2 whole without',
+    'fsdp2 stage without',
     'fsdp2 block kept whole',
     'static graph',
 )
 
 
-def test_sharded_steps_are_those_of_ddp():
-    processes = 2
+@pytest.mark.parametrize(
+    'processes', [2, pytest.param(4, marks=pytest.mark.slow)]
+)
+def test_sharded_steps_are_those_of_ddp(processes):
     done = subprocess.run(
         [
             *(sys.executable, '-m', 'torch.distributed.run', '--standalone'),
@@ -38,6 +43,7 @@ def test_sharded_steps_are_those_of_ddp():
         # What would go wrong says so before the first step, and what to do.
         for name, advice in (
             ('fsdp2 without', 'mmkdna.shard_families(model)'),
+            ('fsdp2 reentrant', 'use_reentrant=False'),
             ('fsdp1 without', "auto_wrap_policy=dict(type='whole_families'"),
             ('ddp reentrant', 'static_graph=True'),
         ):
