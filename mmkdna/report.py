@@ -1,6 +1,5 @@
 """What the families of a model save, as data."""
 
-import math
 from dataclasses import dataclass
 
 from torch import nn
@@ -58,12 +57,17 @@ def report(model: nn.Module) -> Report:
     rows = []
     for name, layer in model.named_modules():
         if isinstance(layer, KernelDNALayer):
-            own = plain = sum(p.numel() for p in layer.parameters())
-            if layer.adapter is not None:
-                plain += math.prod(layer.kernel_shape)
-                plain -= sum(p.numel() for p in layer.adapter.parameters())
-            parent, shape = parents.get(layer), layer.kernel_shape
-            rows.append(ReportRow(name, layer.role, parent, shape, own, plain))
+            own = sum(p.numel() for p in layer.parameters())
+            rows.append(
+                ReportRow(
+                    name,
+                    layer.role,
+                    parents.get(layer),
+                    layer.kernel_shape,
+                    own,
+                    own + layer.saved,
+                )
+            )
     total = sum(p.numel() for p in model.parameters())
     saved = sum(row.plain_parameters - row.parameters for row in rows)
     return Report(tuple(rows), families, total, total + saved)

@@ -10,10 +10,12 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import pytest
 import torch
+import yaml
 from mmcv.cnn import ConvModule
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
+from zoo_server import BODY, FILE, ZooServer
 
 import mmkdna
 
@@ -53,6 +55,39 @@ def log(caplog):
     yield caplog
     logger.removeHandler(caplog.handler)
     logger.setLevel(level)
+
+
+@pytest.fixture
+def server():
+    server = ZooServer({FILE: BODY})
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache, no mirrors."""
+    folder = tmp_path / 'cache'
+    monkeypatch.setenv('MMKDNA_HOME', str(folder))
+    monkeypatch.delenv('MMKDNA_ZOO', raising=False)
+    return folder
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    """Write an index of these entries, the one that is used from here on."""
+    root = tmp_path / 'index'
+
+    def index(*models, text=None):
+        (root / 'configs').mkdir(parents=True, exist_ok=True)
+        (root / 'model-index.yml').write_text('Import: [configs/a.yml]\n')
+        (root / 'configs/a.yml').write_text(
+            text or yaml.safe_dump({'Models': models})
+        )
+        monkeypatch.setattr('mmkdna.zoo.index.default_root', lambda: str(root))
+        return root
+
+    return index
 
 
 class Block(nn.Module):

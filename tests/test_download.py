@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from zoo_server import BODY, CUT, FILE, SHA, SIZE, ZooServer
+from zoo_server import BODY, CUT, FILE, SHA, SIZE
 
 from mmkdna.errors import BadInput
 from mmkdna.zoo import download
@@ -15,21 +15,11 @@ from mmkdna.zoo.store import obtain
 
 
 @pytest.fixture
-def server():
-    server = ZooServer({FILE: BODY})
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
+def cache(cache, monkeypatch):
     """An empty cache, no mirrors, no patience."""
-    folder = tmp_path / 'cache'
-    monkeypatch.setenv('MMKDNA_HOME', str(folder))
-    monkeypatch.delenv('MMKDNA_ZOO', raising=False)
     monkeypatch.setattr(download, 'TIMEOUT', (2, 0.5))
     monkeypatch.setattr(download, 'BACK_OFF', 0)
-    return folder
+    return cache
 
 
 def get(server, *ways, size=SIZE):

@@ -1,37 +1,10 @@
 """The index: entries that are not whole are named."""
 
 import pytest
-import yaml
-from zoo_server import FILE, SHA, SIZE
+from zoo_server import entry
 
 from mmkdna.errors import BadInput
 from mmkdna.zoo.index import read_index
-
-
-@pytest.fixture
-def index(tmp_path, monkeypatch):
-    """Write an index of these entries, or of this text, and use it."""
-    root = tmp_path / 'index'
-
-    def index(*models, text=None):
-        (root / 'configs').mkdir(parents=True)
-        (root / 'model-index.yml').write_text('Import: [configs/a.yml]\n')
-        (root / 'configs/a.yml').write_text(
-            text or yaml.safe_dump({'Models': models})
-        )
-        monkeypatch.setattr('mmkdna.zoo.index.default_root', lambda: str(root))
-
-    return index
-
-
-def entry(name='thing', weights=f'weights/{FILE}', **metadata):
-    metadata = {'SHA-256': SHA, 'Size (bytes)': SIZE, **metadata}
-    return {
-        'Name': name,
-        'Config': 'configs/thing.py',
-        'Metadata': metadata,
-        'Weights': weights,
-    }
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,13 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 
 import mmkdna
-from mmkdna.measure import build_model, library, synthetic_batch
+from mmkdna.errors import BadInput
+from mmkdna.measure import (
+    build_model,
+    library,
+    multiply_adds,
+    synthetic_batch,
+)
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / 'configs'
@@ -137,3 +143,9 @@ def test_the_collection_names_a_file_that_is_there():
     for path in CONFIGS.rglob('metafile.yml'):
         (collection,) = yaml.safe_load(path.read_text())['Collections']
         assert (ROOT / collection['README']).is_file()
+
+
+def test_what_cannot_be_counted_says_so():
+    cfg = Config.fromfile(CONFIGS / 'kdna_dino_r50.py')
+    with pytest.raises(BadInput, match='DINO cannot be counted'):
+        multiply_adds(build_model(small(cfg)), SIZE)

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from mmengine.runner import CheckpointLoader
-from zoo_server import BODY, FILE, SHA, SIZE, ZooServer
+from zoo_server import BODY, FILE, SHA, entry
 
 from mmkdna.errors import BadInput
 from mmkdna.zoo import resolve
@@ -18,49 +17,6 @@ from mmkdna.zoo.index import read_index
 from mmkdna.zoo.table import BEGIN, END, rewritten
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture
-def server():
-    server = ZooServer({FILE: BODY})
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """An empty cache, no mirrors."""
-    folder = tmp_path / 'cache'
-    monkeypatch.setenv('MMKDNA_HOME', str(folder))
-    monkeypatch.delenv('MMKDNA_ZOO', raising=False)
-    return folder
-
-
-@pytest.fixture
-def index(tmp_path, monkeypatch):
-    """Write an index of these entries, the one that is used from here on."""
-    root = tmp_path / 'index'
-
-    def index(*models, text=None):
-        (root / 'configs').mkdir(parents=True, exist_ok=True)
-        (root / 'model-index.yml').write_text('Import: [configs/a.yml]\n')
-        (root / 'configs/a.yml').write_text(
-            text or yaml.safe_dump({'Models': models})
-        )
-        monkeypatch.setattr('mmkdna.zoo.index.default_root', lambda: str(root))
-        return root
-
-    return index
-
-
-def entry(name='thing', weights=f'weights/{FILE}', **metadata):
-    metadata = {'SHA-256': SHA, 'Size (bytes)': SIZE, **metadata}
-    return {
-        'Name': name,
-        'Config': 'configs/thing.py',
-        'Metadata': metadata,
-        'Weights': weights,
-    }
 
 
 def test_a_name_loads_wherever_mmengine_loads(server, cache, index):

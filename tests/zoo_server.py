@@ -115,3 +115,13 @@ class ZooServer:
             if way == 'stalled':
                 self.go_on.wait()
             request.close_connection = True
+
+
+def entry(name='thing', weights=f'weights/{FILE}', **metadata):
+    metadata = {'SHA-256': SHA, 'Size (bytes)': SIZE, **metadata}
+    return {
+        'Name': name,
+        'Config': 'configs/thing.py',
+        'Metadata': metadata,
+        'Weights': weights,
+    }

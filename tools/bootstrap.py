@@ -146,8 +146,6 @@ def check_machine() -> None:
                 f'the disk of {folder} has {free:.1f} GiB free, expected '
                 f'{needed}; free some, {AGAIN}.'
             )
-    if not Path(sysconfig.get_path('include'), 'Python.h').exists():
-        fail(explain('Python.h: No such file'))
 
 
 def find_uv() -> str:
@@ -201,6 +199,8 @@ def compile_mmcv(pin: str, folder: Path) -> None:
             'it; install that of `nvidia-smi`, set MMKDNA_PYTHON to a Python '
             'with mmcv, or use the CPU: CUDA_VISIBLE_DEVICES= make demo'
         )
+    if not Path(sysconfig.get_path('include'), 'Python.h').exists():
+        fail(explain('Python.h: No such file'))
     say("compiling mmcv's ops (once a machine; 2 to 5 minutes on 2 cores)")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='build-', dir=folder) as work:

@@ -8,7 +8,6 @@ formed in what it returns, and what is formed stays.
 
 import functools
 import logging
-import math
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,8 +22,8 @@ from ..layers import Adapter, KernelDNALayer, Settings
 from ..layers.disguise import disguising
 from ..layers.member import become_family
 from .grouping import Family, group_families, list_families, near_misses
-from .marks import mark, prepare, settings_of
-from .sites import Site, could_share, sites, walk, weighs_more
+from .marks import mark, prepare
+from .sites import Kind, Site, could_share, sites, walk, weighs_more
 
 when_built: list[Callable[[nn.Module], None]] = []
 """What else is done to every module that is built."""
@@ -75,8 +74,9 @@ def _form(model: nn.Module, last: bool) -> list[Family]:
             module.training = mode
         found = _sites(model)
         families = group_families(found, last)
+        kinds = {site.layer: site.kind for site in found}
         for family in families:
-            _link(family, {site.layer: site for site in found})
+            _link(family, kinds)
         done = {family.parent.module.kernel_dna for family in families}
         for site in found:
             # Names are of one module; what they leave out is done with.
@@ -93,11 +93,11 @@ def _sites(model: nn.Module) -> list[Site]:
     return sites(model, {id(module) for module in _build.asked})
 
 
-def _link(family: Family, found: Mapping[nn.Module, Site]) -> None:
+def _link(family: Family, kinds: Mapping[nn.Module, Kind]) -> None:
     """Give each child an adapter that takes after the kernel it replaces."""
     adapters = []
     for name, layer in family.children:
-        kind = found[layer].kind
+        kind = kinds[layer]
         adapter = Adapter(*kind.adapter).to(layer.weight).train(layer.training)
         adapters.append(adapter.requires_grad_(kind.trained))
         if reason := weighs_more(kind):
@@ -152,10 +152,8 @@ def _unmarked(model: nn.Module, name: str, settings: Settings) -> str:
 def _summary(model: nn.Module) -> str:
     families = list_families(model)
     children = [child.module for f in families for child in f.children]
-    ours = plain = sum(p.numel() for p in model.parameters())
-    for child in children:
-        plain += math.prod(child.kernel_shape)
-        plain -= sum(p.numel() for p in child.adapter.parameters())
+    ours = sum(p.numel() for p in model.parameters())
+    plain = ours + sum(child.saved for child in children)
     return (
         f'KernelDNA: {len(families)} families, {len(children)} children; '
         f'{ours:,} parameters instead of {plain:,} ({ours / plain - 1:+.1%})'
@@ -190,7 +188,7 @@ def _forming(build_func: Callable) -> Callable:
             # As mmengine, which does not come by here for the items.
             items = (build(c, *args, registry=registry, **kwargs) for c in cfg)
             return Sequential(*items)
-        cfg, key = prepare(cfg, registry)
+        cfg, key, asked = prepare(cfg, registry)
         outermost = _build.depth == 0
         _build.depth += 1
         try:
@@ -198,7 +196,7 @@ def _forming(build_func: Callable) -> Callable:
             if isinstance(built, nn.Module):
                 if key is not None:
                     mark(built, **key)
-                if key is not None or settings_of(_conv_cfg(cfg)) is not None:
+                if asked:
                     _build.asked.append(built)
                     _say_ignored(built, by_key=key is not None)
                 _build.modules.append(built)
@@ -221,10 +219,6 @@ def _forming(build_func: Callable) -> Callable:
 
     build.forms_families_after = build_func  # type: ignore[attr-defined]
     return build
-
-
-def _conv_cfg(cfg: Any) -> Any:
-    return cfg.get('conv_cfg') if isinstance(cfg, Mapping) else None
 
 
 def _say_ignored(built: nn.Module, by_key: bool) -> None:

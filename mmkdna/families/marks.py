@@ -79,14 +79,16 @@ def mark(model: nn.Module, linear: bool = False, **settings: Any) -> None:
             layer.__dict__.setdefault('kernel_dna', value)
 
 
-def prepare(cfg: Any, registry: Registry) -> tuple[Any, dict | None]:
+def prepare(cfg: Any, registry: Registry) -> tuple[Any, dict | None, bool]:
     """A module's config as its class knows it, and its ``kernel_dna`` key.
+
+    And whether it has settings, by that key or its ``conv_cfg``.
 
     A ``conv_cfg`` of the type KernelDNA is told which one the class has by
     default, since that is what the plain layers are.
     """
     if not isinstance(cfg, Mapping):
-        return cfg, None
+        return cfg, None, False
     cfg = cfg.copy()  # type: ignore[attr-defined]
     key, mine = cfg.pop('kernel_dna', None), settings_of(cfg.get('conv_cfg'))
     known = key is None or isinstance(key, dict)
@@ -96,7 +98,7 @@ def prepare(cfg: Any, registry: Registry) -> tuple[Any, dict | None]:
         takes, plain = _default_conv_cfg(cfg, registry)
         if takes:
             cfg['conv_cfg'] = {**cfg['conv_cfg'], 'plain': plain}
-    return cfg, key
+    return cfg, key, key is not None or mine is not None
 
 
 def _default_conv_cfg(cfg: Any, registry: Registry) -> tuple[bool, Any]:

@@ -101,10 +101,11 @@ class DynamicRouting(nn.Module):
         """As nn.Linear; for the identity gate, the excite at zero."""
         squeezed, channels = self.squeeze.shape
         _as_linear(self.squeeze, channels)
-        # A bound of zero for a gate that starts at 1.
-        fan_in = math.inf if self.identity_gate else squeezed
-        _as_linear(self.excite, fan_in)
-        _as_linear(self.bias, fan_in)
+        for tensor in (self.excite, self.bias):
+            if self.identity_gate:
+                nn.init.zeros_(tensor)
+            else:
+                _as_linear(tensor, squeezed)
         if not isinstance(self.norm, nn.Identity):
             self.norm.reset_parameters()
 
@@ -132,7 +133,7 @@ class DynamicRouting(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def _as_linear(tensor: Tensor, fan_in: float) -> None:
+def _as_linear(tensor: Tensor, fan_in: int) -> None:
     bound = max(fan_in, 1) ** -0.5
     nn.init.uniform_(tensor, -bound, bound)
 

@@ -50,7 +50,7 @@ class Kin:
 
     @property
     def parent(self) -> 'KernelDNALayer | None':
-        return self.__getstate__()[0]  # type: ignore[no-any-return]
+        return self._members[0]()
 
     @property
     def children(self) -> list['KernelDNALayer']:
@@ -152,6 +152,14 @@ class KernelDNALayer(nn.Module):
                 'model, or make the family plain with mmkdna.revert first'
             )
         return parent
+
+    @property
+    def saved(self) -> int:
+        """How many parameters less it has than the plain layer."""
+        if self.adapter is None:
+            return 0
+        own = sum(p.numel() for p in self.adapter.parameters())
+        return math.prod(self.kernel_shape) - own
 
     def kernel(self) -> Tensor:
         """The kernel in use, of the shape ``kernel_shape``."""

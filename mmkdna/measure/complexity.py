@@ -81,6 +81,11 @@ def counted(
 
 
 def _forward(model: Any, image: Tensor) -> None:
+    if hasattr(model, 'pre_transformer'):
+        raise BadInput(
+            f'the multiply-adds of {type(model).__name__} cannot be counted: '
+            'its transformer runs on real, annotated images only'
+        )
     if not hasattr(model, 'roi_head'):
         model(image, mode='tensor')
         return
