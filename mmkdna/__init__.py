@@ -7,7 +7,8 @@
 
 from . import peers
 from .adoption import convert, revert
-from .families import Family, KernelDNA, form_families, list_families
+from .families import Family, form_families, list_families
+from .openmmlab import KernelDNA
 from .report import report
 from .sharding import shard_families
 from .version import __version__

@@ -45,6 +45,15 @@ class Report:
     parameters: int
     plain_parameters: int
 
+    def __str__(self) -> str:
+        children = len(self.rows) - len(self.families)
+        change = self.parameters / self.plain_parameters - 1
+        return (
+            f'KernelDNA: {len(self.families)} families, {children} children; '
+            f'{self.parameters:,} parameters instead of '
+            f'{self.plain_parameters:,} ({change:+.1%})'
+        )
+
 
 def report(model: nn.Module) -> Report:
     """Roles and parameters of every member of a family."""

@@ -13,8 +13,9 @@ from pairs import family, pair
 from torch import nn
 
 import mmkdna
-from mmkdna.layers import KernelDNAConv2d, KernelDNALinear, as_plain
-from mmkdna.layers.disguise import disguising
+from mmkdna.layers import KernelDNAConv2d, KernelDNALinear
+from mmkdna.openmmlab import as_plain
+from mmkdna.openmmlab.disguise import disguising
 
 
 class Net(BaseModule):

@@ -13,8 +13,8 @@ from torch import nn
 
 import mmkdna
 from mmkdna.errors import BadInput
-from mmkdna.families import install
 from mmkdna.layers import KernelDNAConv2d
+from mmkdna.openmmlab import install
 
 CONV_CFG = dict(type='KernelDNA', min_channels=16)
 STAGES = dict(type='Stages', depths=[2], conv_cfg=CONV_CFG)

@@ -11,7 +11,8 @@ from torch import nn
 
 import mmkdna
 from mmkdna.errors import BadInput
-from mmkdna.families import Settings, mark
+from mmkdna.families import mark
+from mmkdna.layers import Settings
 
 CONV_CFG = dict(type='KernelDNA', min_channels=16)
 NO_BIAS = dict(type='Conv2d', bias=False)

@@ -5,10 +5,11 @@ from typing import Any
 from torch import nn
 
 from ..errors import BadInput
-from ..families import form_families, mark, sites
-from ..families.grouping import group_families, near_misses
+from ..families import form_families, group_families, mark, sites
+from ..families.linking import unlink
 from ..layers import KernelDNALayer
-from ..layers.member import MEMBERS, become_plain
+from ..layers.member import MEMBERS
+from ..openmmlab.log import near_misses
 from .state_dict import distance, log_loss
 
 
@@ -25,7 +26,7 @@ def convert(
         model: Any module with ``nn.Conv2d`` layers; changed in place.
         linear: Whether ``nn.Linear`` layers, which act on the last axis as
             pointwise convs, are eligible too (with ``kernel_sizes=(1,)``).
-        **conv_cfg: As in a config, see :class:`mmkdna.families.Settings`.
+        **conv_cfg: As in a config, see :class:`mmkdna.layers.Settings`.
 
     Returns:
         The same model.
@@ -118,7 +119,7 @@ def revert(model: nn.Module) -> nn.Module:
         if layer.adapter is not None
     }
     for layer in members.values():
-        become_plain(layer, kernels.get(layer))
+        unlink(layer, kernels.get(layer))
     return model
 
 

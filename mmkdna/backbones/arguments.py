@@ -3,8 +3,8 @@
 from typing import Any
 
 from ..errors import check
-from ..families.marks import settings_of
 from ..layers import Settings
+from ..openmmlab.conv_type import settings_of
 
 
 def kernel_dna_cfg(conv_cfg: dict | None, **defaults: Any) -> dict:

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from ..errors import BadInput
-from ..layers import Settings
 from .sites import Site, outwards
 
 OUTSIDE = '(outside)'
@@ -212,39 +211,3 @@ def _check(members: Sequence[Site], listed: Sequence[Site]) -> None:
         else:
             continue
         raise BadInput(f'families: {site.name} {reason}')
-
-
-def near_misses(found: Sequence[Site]) -> dict[tuple[str, Settings], str]:
-    """Why no family formed where settings are, by owner and settings."""
-    groups: dict[tuple[str, Settings], list[Site]] = {}
-    for site in found:
-        key = site.owner, site.kind.settings
-        groups.setdefault(key, []).append(site)
-    return {
-        key: '; '.join(_nearest(group))
-        for key, group in groups.items()
-        if not any(site.is_member for site in group)
-    }
-
-
-def _nearest(found: Sequence[Site], most: int = 3) -> list[str]:
-    kinds = Counter(site.kind for site in found if not site.obstacles())
-
-    def reason(site: Site) -> str:
-        size, count = site.kind.settings.family_size, kinds[site.kind]
-        if site.kind.settings.families is not None:
-            return 'none of the names in families'
-        if obstacles := site.obstacles():
-            return ', '.join(obstacles)
-        if count == 1:
-            return 'the only one of its shape'
-        if isinstance(size, int) and count < size:
-            return f'fewer than family_size={size} of its shape'
-        return (
-            f'one of {count} of its shape, but no nn.Sequential or '
-            'nn.ModuleList holds enough of them; list them in families=[[...]]'
-        )
-
-    found = sorted(found, key=lambda s: -min(s.kind.shape[:2]))
-    found = sorted(found, key=lambda s: len(s.obstacles()))[:most]
-    return [f'{site.name or "the layer"}: {reason(site)}' for site in found]

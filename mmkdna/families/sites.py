@@ -5,7 +5,7 @@ import inspect
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -62,8 +62,6 @@ class Site(NamedTuple):
     kind: Kind
     stages: tuple[tuple[str, int], ...]
     """The sequences around it, innermost first, as name and id."""
-    owner: str
-    """Name of the largest module around it whose config has settings."""
     obstacle: str
     """Why it can share with no layer at all; '' if it can."""
 
@@ -109,44 +107,31 @@ def weighs_more(kind: Kind) -> str:
     )
 
 
-def sites(model: nn.Module, asked: Collection[int] = ()) -> list[Site]:
-    """Every marked layer, in order of depth.
-
-    Args:
-        model: The module tree.
-        asked: Ids of the modules whose configs have settings.
-    """
+def sites(model: nn.Module) -> list[Site]:
+    """Every marked layer, in order of depth."""
     weights = (m._parameters.get('weight') for m in model.modules())
     users = Counter(map(id, weights))
     found = []
     for name, layer, around in walk(model):
         if 'kernel_dna' in vars(layer):
-            stages = tuple((n, id(m)) for n, m in around if is_stage(m))
-            owners = [n for n, m in around if id(m) in asked]
             obstacle = ''
             if 'family' not in vars(layer):
                 obstacle = _obstacle(layer, around, users)
-            kind = _kind(layer, vars(layer)['kernel_dna'])
-            owner = owners[-1] if owners else ''
-            found.append(Site(name, layer, kind, stages, owner, obstacle))
+            settings = vars(layer)['kernel_dna']
+            found.append(site_of(name, layer, around, settings, obstacle))
     return found
 
 
-def could_share(model: nn.Module, settings: Settings) -> list[str]:
-    """Names of the plain convolutions without settings that a rule takes."""
-    found = []
-    for name, layer, around in walk(model):
-        if type(layer) is nn.Conv2d and 'kernel_dna' not in vars(layer):
-            stages = tuple((n, id(m)) for n, m in around if is_stage(m))
-            kind = _kind(layer, settings)
-            site = Site(name, layer, kind, stages, '', '')
-            found += [] if site.obstacles() else [site]
-    held = Counter((s, site.kind) for site in found for s in site.stages)
-    return [
-        site.name
-        for site in found
-        if any(held[stage, site.kind] > 1 for stage in site.stages)
-    ]
+def site_of(
+    name: str,
+    layer: nn.Module,
+    around: Around,
+    settings: Settings,
+    obstacle: str = '',
+) -> Site:
+    """A layer under these settings, with what :func:`walk` says of it."""
+    stages = tuple((n, id(m)) for n, m in around if is_stage(m))
+    return Site(name, layer, _kind(layer, settings), stages, obstacle)
 
 
 def _kind(layer: Any, settings: Settings) -> Kind:

@@ -1,7 +1,6 @@
-"""The KernelDNA layers, their adapter and the settings they carry."""
+"""The KernelDNA layers, their adapter and the settings that they carry."""
 
 from .adapter import Adapter, DynamicRouting, StaticModulation
-from .disguise import as_plain
 from .member import KernelDNAConv2d, KernelDNALayer, KernelDNALinear
 from .settings import Settings
 
@@ -13,5 +12,4 @@ __all__ = [
     'KernelDNALinear',
     'Settings',
     'StaticModulation',
-    'as_plain',
 ]

@@ -5,8 +5,7 @@ Source: KernelDNA, arXiv 2503.23379, method section.
 
 import logging
 import math
-import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import mmcv.cnn
@@ -14,89 +13,18 @@ import torch
 import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from .adapter import Adapter
 from .kernel import Convolution, Linear, lean, trains_eagerly
+from .kin import Kin
+from .wrapped import check_checkpoint, check_loaded, check_whole, is_sharded
 
 Derive = Callable[..., Tensor]
 MAKE_WEIGHTS = (BasePruningMethod, SpectralNorm, WeightNorm)
 """Hooks that compute a layer's weight anew before each of its forwards."""
-
-
-class Kin:
-    """Who belongs to a family, the parent first; keeps nobody alive.
-
-    A block that is copied out of its model without the parent finds none,
-    instead of using a kernel that is in neither its parameters nor its state
-    dict.
-    """
-
-    _members: list[weakref.ref]
-
-    def __init__(self, members: Sequence['KernelDNALayer']):
-        self.__setstate__(members)
-
-    def __getstate__(self) -> list[Any]:
-        return [reference() for reference in self._members]
-
-    def __setstate__(self, members: Sequence[Any]) -> None:
-        # Of those that are gone already, a reference to nobody.
-        found = (nn.Module() if m is None else m for m in members)
-        self._members = [weakref.ref(member) for member in found]
-
-    @property
-    def parent(self) -> 'KernelDNALayer | None':
-        return self._members[0]()
-
-    @property
-    def children(self) -> list['KernelDNALayer']:
-        """Those that are still there."""
-        return [
-            child for child in self.__getstate__()[1:] if child is not None
-        ]
-
-
-def check_checkpoint(kernel: Tensor) -> None:
-    """Refuse reentrant checkpoints where their gradients would go wrong.
-
-    They compute a forward in training without gradients first. DDP fails in
-    the backward where several of them use one kernel; FSDP2 loses gradients.
-
-    Raises:
-        RuntimeError: With what to add.
-    """
-    ddp = DistributedDataParallel._active_ddp_module
-    if not kernel.requires_grad:
-        return
-    if _is_dtensor(kernel):
-        raise RuntimeError(
-            'a family that FSDP2 shards is computed in training without '
-            'gradients, as reentrant checkpoints do: its gradients would be '
-            'lost. Use torch.utils.checkpoint with use_reentrant=False'
-        )
-    if ddp is not None and not ddp.static_graph:
-        raise RuntimeError(
-            'several activation checkpoints (with_cp=True) use the kernel of '
-            'one family, which DDP takes for a mistake. Add to the config '
-            "model_wrapper_cfg=dict(type='MMDistributedDataParallel', "
-            'static_graph=True), or give DistributedDataParallel '
-            'static_graph=True'
-        )
-
-
-def _is_dtensor(kernel: Tensor) -> bool:
-    # Its module is another one under torch 2.4.
-    return hasattr(kernel, 'full_tensor')
-
-
-def _is_sharded(parent: 'KernelDNALayer', kernel: Tensor) -> bool:
-    """Whether FSDP2, or FSDP1, holds only a piece of it here."""
-    piece = kernel.dim() != len(parent.kernel_shape)
-    return piece or _is_dtensor(kernel)
 
 
 def _as_it_is(kernel: Tensor) -> Tensor:
@@ -111,8 +39,8 @@ class KernelDNALayer(nn.Module):
 
     It is no :class:`torch.nn.Conv2d` or :class:`torch.nn.Linear`, since code
     that finds one takes its kernel for its own (``fuse_conv_bn`` would scale
-    the kernel of a whole family). See :mod:`mmkdna.layers.disguise` for the
-    code that is to find one.
+    the kernel of a whole family). See :mod:`mmkdna.openmmlab.disguise` for
+    the code that is to find one.
     """
 
     plain_class: ClassVar[type[nn.Module]]
@@ -193,13 +121,7 @@ class KernelDNALayer(nn.Module):
             RuntimeError: If the kernel is sharded all the same.
         """
         kernel = self.own_kernel()
-        if _is_sharded(self, kernel):
-            raise RuntimeError(
-                f'the kernel {self.kernel_shape} of a family is sharded where '
-                'one of its children computes. FSDP2: call '
-                'mmkdna.shard_families(model) before fully_shard. FSDP1: wrap '
-                "with auto_wrap_policy=dict(type='whole_families', ...)"
-            )
+        check_whole(kernel, self.kernel_shape)
         return derive(kernel, *sources)
 
     def _ingredients(self, x: Tensor) -> tuple[Derive, tuple[Tensor, ...]]:
@@ -210,17 +132,11 @@ class KernelDNALayer(nn.Module):
         # Neither is a tensor where torch.fx traces.
         if not isinstance(x, Tensor):
             return static.derive, (kernel, *sources)
-        sharded = _is_sharded(parent, kernel)
         if self.training and not torch.is_grad_enabled():
             check_checkpoint(kernel)
-        if sharded:
+        if is_sharded(kernel, self.kernel_shape):
             return _as_it_is, (parent.hand_out(static.derive, *sources),)
-        if kernel.is_meta and not x.is_meta:
-            raise RuntimeError(
-                f'the kernel {self.kernel_shape} of a family is offloaded '
-                'where one of its children computes: keep a family together '
-                '(accelerate: preload_module_classes)'
-            )
+        check_loaded(kernel, x)
         if kernel.device != x.device:
             # As nn.DataParallel and device maps have it.
             kernel = kernel.to(x.device)
@@ -358,44 +274,3 @@ MEMBERS: dict[type[nn.Module], type[KernelDNALayer]] = {
     mmcv.cnn.Linear: KernelDNALinear,
 }
 """What a plain layer becomes, by its class."""
-
-
-def become_family(
-    parent: nn.Module, children: Sequence[nn.Module], adapters: Sequence
-) -> None:
-    """Make plain layers a family, in place; a child loses its kernel.
-
-    Args:
-        parent: Of a class in :data:`MEMBERS`, as the children.
-        children: Of the parent's kernel shape.
-        adapters: One :class:`Adapter` for each child.
-    """
-    members: Any = (parent, *children)
-    kin = Kin(members)
-    for layer, adapter in zip(members, (None, *adapters), strict=True):
-        layer.kernel_shape = tuple(layer.weight.shape)
-        layer.__class__ = MEMBERS[type(layer)]
-        layer.family, layer.adapter = kin, adapter
-        # So torch.fx calls it as a whole, as it does the plain layer.
-        layer.__module__ = 'torch.nn'
-        if adapter is not None:
-            del layer._parameters['weight']
-
-
-def become_plain(member: KernelDNALayer, kernel: Tensor | None) -> None:
-    """Make a member the plain layer again, in place.
-
-    Args:
-        member: A parent, or a child.
-        kernel: A child's new weight; None for a parent, which keeps its own.
-    """
-    trained = member.is_trained
-    made = ('adapter', 'family', 'kernel_shape', '__module__', 'kernel_dna')
-    for name in made:
-        delattr(member, name)
-    member.__class__ = member.plain_class  # type: ignore[assignment]
-    if kernel is not None:
-        weight = nn.Parameter(kernel, requires_grad=trained)
-        # In the order in which a plain layer has them.
-        bias = member._parameters.pop('bias')
-        member._parameters.update(weight=weight, bias=bias)

@@ -9,7 +9,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from ..errors import check_one_of
-from ..families.marks import settings_of
+from ..openmmlab.conv_type import settings_of
 
 _OURS = 'KDNA'
 

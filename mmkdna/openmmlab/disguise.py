@@ -12,7 +12,8 @@ from typing import Any
 
 from torch import nn
 
-from .member import KernelDNALayer
+from ..families.sites import walk
+from ..layers import KernelDNALayer
 
 
 @contextmanager
@@ -82,3 +83,13 @@ def disguising(function: Callable, position: int) -> Callable:
 
     wrapper.disguises = True  # type: ignore[attr-defined]
     return wrapper
+
+
+def initialise_as_plain(model: nn.Module) -> None:
+    """Have the modules around members initialise them as plain layers."""
+    for _, layer, around in walk(model):
+        if isinstance(layer, KernelDNALayer):
+            classes: set[Any] = {c for _, m in around for c in type(m).__mro__}
+            for cls in classes:
+                if 'init_weights' in vars(cls):
+                    cls.init_weights = disguising(cls.init_weights, 0)

@@ -1,0 +1,55 @@
+"""Plain layers become members of a family, and members plain, in place."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..layers import Adapter, KernelDNALayer
+from ..layers.kin import Kin
+from ..layers.member import MEMBERS
+from .grouping import Family
+from .sites import Kind
+
+
+def link(family: Family, kinds: Mapping[nn.Module, Kind]) -> None:
+    """Make a family's layers its members; a child loses its kernel.
+
+    Args:
+        family: Of plain layers, each of a class in :data:`MEMBERS`.
+        kinds: What each of these layers is.
+    """
+    parent: Any = family.parent.module
+    children: list[Any] = [layer for _, layer in family.children]
+    kin = Kin([parent, *children])
+    for layer in (parent, *children):
+        kind, adapter = kinds[layer], None
+        if layer is not parent:
+            # It takes after the kernel that it replaces.
+            adapter = Adapter(*kind.adapter).to(layer.weight)
+            adapter.train(layer.training).requires_grad_(kind.trained)
+            del layer._parameters['weight']
+        layer.__class__ = MEMBERS[type(layer)]
+        layer.kernel_shape, layer.family = kind.shape, kin
+        layer.adapter = adapter
+        # So torch.fx calls it as a whole, as it does the plain layer.
+        layer.__module__ = 'torch.nn'
+
+
+def unlink(member: KernelDNALayer, kernel: Tensor | None) -> None:
+    """Make a member the plain layer again.
+
+    Args:
+        member: A parent, or a child.
+        kernel: A child's new weight; None for a parent, which keeps its own.
+    """
+    trained = member.is_trained
+    made = ('adapter', 'family', 'kernel_shape', '__module__', 'kernel_dna')
+    for name in made:
+        delattr(member, name)
+    member.__class__ = member.plain_class  # type: ignore[assignment]
+    if kernel is not None:
+        weight = nn.Parameter(kernel, requires_grad=trained)
+        # In the order in which a plain layer has them.
+        bias = member._parameters.pop('bias')
+        member._parameters.update(weight=weight, bias=bias)
