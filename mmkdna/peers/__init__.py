@@ -6,10 +6,9 @@ child they compute a kernel for each image.
 """
 
 from .base import TYPES, DynamicConv2d
-from .experts import CondConv2d, DyConv2d
+from .experts import CondConv2d, DyConv2d, ODConv2d
 from .fdconv import FDConv2d
 from .kernel_warehouse import KernelWarehouseConv2d
-from .odconv import ODConv2d
 from .temperature import TemperatureHook
 
 __all__ = [

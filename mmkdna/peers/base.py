@@ -40,6 +40,9 @@ class DynamicConv2d(nn.Module):
     temperatures: ClassVar[tuple[float, float] | None] = None
     """The first and the last temperature; None where there is none."""
     temperature: Tensor
+    weight: Any
+    """``(..., *kernel_shape)``: one kernel, or several."""
+    bias: nn.Parameter | None
 
     # mmcv's ConvModule reads these.
     transposed = False
@@ -65,9 +68,16 @@ class DynamicConv2d(nn.Module):
         if self.temperatures is not None:
             last = torch.tensor(self.temperatures[1])
             self.register_buffer('temperature', last)
-        self.bias: nn.Parameter | None = None
+        self.bias = None
         if plain.bias is not None:
             self.bias = nn.Parameter(torch.zeros(self.out_channels))
+
+    def init_weights(self) -> None:
+        """Each kernel as in the plain ResNet, the bias at zero."""
+        for kernel in self.weight.view(-1, *self.kernel_shape):
+            nn.init.kaiming_normal_(kernel, mode='fan_out')
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
 
     @property
     def what(self) -> str:
@@ -103,8 +113,8 @@ class DynamicConv2d(nn.Module):
         # One grouped convolution, in which each image is a group of channels.
         y = self._convolve(
             x.reshape(1, -1, *x.shape[2:]),
-            kernels.reshape(-1, *kernels.shape[2:]),
-            None if biases is None else biases.reshape(-1),
+            kernels.flatten(0, 1),
+            None if biases is None else biases.flatten(),
             count * self.groups,
         )
         return y.view(count, self.out_channels, *y.shape[2:])
@@ -133,14 +143,6 @@ class DynamicConv2d(nn.Module):
         nn.init.kaiming_normal_(conv.weight, mode='fan_out')
         conv.to(like).train(self.training)
         return conv.requires_grad_(like.requires_grad)
-
-
-def init_experts(weight: Tensor, bias: Tensor | None) -> None:
-    """Each kernel ``weight[i]`` as in the plain ResNet, the bias at zero."""
-    for kernel in weight:
-        nn.init.kaiming_normal_(kernel, mode='fan_out')
-    if bias is not None:
-        nn.init.zeros_(bias)
 
 
 class Squeeze(nn.Module):
@@ -200,20 +202,17 @@ def register(layer: type[DynamicConv2d]) -> type[DynamicConv2d]:
     return layer
 
 
-def make_plain(model: nn.Module, name: str) -> None:
+def make_plain(model: nn.Module, name: str, conv: DynamicConv2d) -> None:
     """Put the plain convolution in the place of a dynamic one."""
-    conv: Any = model.get_submodule(name)
     path, _, last = name.rpartition('.')
     setattr(model.get_submodule(path), last, conv.plain())
 
 
 def _keep_shortcuts_plain(model: nn.Module) -> None:
-    if any(isinstance(m, DynamicConv2d) for m in model.modules()):
-        for name, module in [*model.named_modules()]:
-            shortcut = SHORTCUT in name.split('.')
-            dynamic = isinstance(module, DynamicConv2d)
-            if shortcut and dynamic and not module.in_shortcuts:
-                make_plain(model, name)
+    for name, conv in [*model.named_modules()]:
+        dynamic = isinstance(conv, DynamicConv2d) and not conv.in_shortcuts
+        if dynamic and SHORTCUT in name.split('.'):
+            make_plain(model, name, conv)
 
 
 when_built.append(_keep_shortcuts_plain)

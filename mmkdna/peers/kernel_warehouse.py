@@ -4,15 +4,17 @@ Source: arXiv 2406.07879, sections 3.1 to 3.3, and its public networks.
 """
 
 import math
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections import Counter
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import check
 from ..families.forming import when_built
-from ..families.sites import is_stage, walk
+from ..families.sites import Around, is_stage, walk
 from .base import (
     SHORTCUT,
     DynamicConv2d,
@@ -49,6 +51,9 @@ class KernelWarehouseConv2d(DynamicConv2d):
     kind = 'KernelWarehouse'
     in_shortcuts = True
     temperatures = (1.0, 0.0)
+    cells: nn.Parameter | None
+    owner: 'KernelWarehouseConv2d | None' = None
+    """The layer that holds the warehouse; None before it has formed."""
     assignment: Tensor
     squeeze: Squeeze
     excite: nn.Linear
@@ -66,11 +71,8 @@ class KernelWarehouseConv2d(DynamicConv2d):
         check(f'{self.what}budget', budget, holds, 'a number above 0')
         self.check_attention(reduction, norm)
         self.budget, self.reduction, self.norm = budget, reduction, norm
-        self.weight: nn.Parameter | None = nn.Parameter(
-            torch.empty(self.kernel_shape)
-        )
-        self.cells: nn.Parameter | None = None
-        self._owner: tuple[KernelWarehouseConv2d, ...] = ()
+        self.weight = nn.Parameter(torch.empty(self.kernel_shape))
+        self.cells = None
         self.init_weights()
 
     def init_weights(self) -> None:
@@ -81,14 +83,8 @@ class KernelWarehouseConv2d(DynamicConv2d):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    @property
-    def owner(self) -> 'KernelWarehouseConv2d | None':
-        """The layer that holds the warehouse; None before it has formed."""
-        return self._owner[0] if self._owner else None
-
     def cut(self, out_channels: int, in_channels: int) -> Tensor:
         """The plain kernel as cells ``(m, out_channels, in_channels)``."""
-        assert self.weight is not None
         cells = self.weight.detach().flatten(2)
         cells = cells.unflatten(1, (-1, in_channels))
         cells = cells.unflatten(0, (-1, out_channels))
@@ -106,7 +102,6 @@ class KernelWarehouseConv2d(DynamicConv2d):
             cells: How many the warehouse has.
         """
         like = self.weight
-        assert like is not None
         hidden = max(self.in_channels // self.reduction, 16)
         self.squeeze = Squeeze(self.in_channels, hidden, self.norm)
         # One more than there are: the share of nothing.
@@ -115,8 +110,8 @@ class KernelWarehouseConv2d(DynamicConv2d):
             part.to(like).train(self.training)
             part.requires_grad_(like.requires_grad)
         self.register_buffer('assignment', assignment.to(like.device), False)
-        # In a tuple, so that nn.Module does not register it here as well.
-        self._owner = (owner,)
+        # Past nn.Module, which would register it here as well.
+        self.__dict__['owner'] = owner
         self.weight = None
 
     def attention(self, x: Tensor) -> Tensor:
@@ -130,21 +125,15 @@ class KernelWarehouseConv2d(DynamicConv2d):
 
     def kernels(self, x: Tensor) -> Tensor:
         """``(N, C_out, C_in / groups, kh, kw)``, for each image."""
-        cells = self._owner[0].cells
-        assert cells is not None
+        cells: Any = self.owner.cells  # type: ignore[union-attr]
         mixed = self.attention(x) @ cells.flatten(1)
-        cout, cin, *size = self.kernel_shape
-        _, out_channels, in_channels = cells.shape
+        cout, cin, high, wide = self.kernel_shape
+        _, out, into = cells.shape
         mixed = mixed.view(
-            x.shape[0],
-            size[0] * size[1],
-            cout // out_channels,
-            cin // in_channels,
-            out_channels,
-            in_channels,
+            -1, high * wide, cout // out, cin // into, out, into
         )
         mixed = mixed.permute(0, 2, 4, 3, 5, 1)
-        return mixed.reshape(x.shape[0], *self.kernel_shape)
+        return mixed.reshape(-1, *self.kernel_shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve ``(N, C_in, H, W)`` to ``(N, C_out, H', W')``."""
@@ -153,40 +142,36 @@ class KernelWarehouseConv2d(DynamicConv2d):
         return self.add_bias(self.convolve_each(x, self.kernels(x)))
 
 
-class _Place(NamedTuple):
-    """A conv and where it is."""
-
-    name: str
-    conv: KernelWarehouseConv2d
-    stage: str
-    """The innermost sequence with two or more such convs, or itself."""
-    reads_stage_before: bool
-
-
 def form_warehouses(model: nn.Module) -> None:
     """Give the KernelWarehouse convs of each stage one warehouse.
 
-    The first conv of a stage and the shortcut read what the stage before
-    wrote, and belong to that stage's warehouse. The first stage has none
-    before it: there they stay plain where they are 1 x 1.
+    A stage is the innermost sequence of two such convs or more. Its first
+    conv and its first block's shortcut read what the stage before wrote, and
+    belong to that stage's warehouse. The first stage has none before it:
+    there they stay plain where they are 1 x 1.
 
     Args:
         model: Changed in place; a second time changes nothing.
     """
-    if not any(isinstance(m, KernelWarehouseConv2d) for m in model.modules()):
-        return
-    places = list(_places(model))
-    stages = list(dict.fromkeys(place.stage for place in places))
+    found = [
+        (conv, [(name, conv), *around])
+        for name, conv, around in walk(model)
+        if isinstance(conv, KernelWarehouseConv2d) and conv.owner is None
+    ]
+    held = Counter(outer for _, path in found for outer, _ in path[1:])
     members: dict[tuple, list[KernelWarehouseConv2d]] = {}
-    for name, conv, stage, reads_stage_before in places:
-        if reads_stage_before:
-            before = stages[max(stages.index(stage) - 1, 0)]
+    before: dict[str, str] = {}
+    for conv, path in found:
+        stage, in_first_block, in_shortcut = _place(path, held)
+        is_first = stage not in before
+        previous = before.setdefault(stage, next(reversed(before), stage))
+        if in_first_block and (is_first or in_shortcut):
             # Of the same network, if there is one.
-            same = before.rpartition('.')[0] == stage.rpartition('.')[0]
-            if same and before != stage:
-                stage = before
+            same = previous.rpartition('.')[0] == stage.rpartition('.')[0]
+            if same and previous != stage:
+                stage = previous
             elif max(conv.kernel_size) == 1:
-                make_plain(model, name)
+                make_plain(model, path[0][0], conv)
                 continue
         settings = conv.budget, conv.reduction, conv.norm
         members.setdefault((stage, settings), []).append(conv)
@@ -194,71 +179,46 @@ def form_warehouses(model: nn.Module) -> None:
         _share(convs)
 
 
-def _places(model: nn.Module) -> Iterator[_Place]:
-    found = [
-        (name, module, around)
-        for name, module, around in walk(model)
-        if isinstance(module, KernelWarehouseConv2d) and module.owner is None
-    ]
-    held: dict[str, int] = {}
-    for _, _, around in found:
-        for outer, _ in around:
-            held[outer] = held.get(outer, 0) + 1
-    begun: set[str] = set()
-    for name, conv, around in found:
-        stages = (o for o in around if is_stage(o[1]) and held[o[0]] > 1)
-        stage, module = next(stages, (name, None))
-        reads_stage_before = False
-        if module is not None:
-            prefix = f'{stage}.' if stage else ''
-            block, *inside = name.removeprefix(prefix).split('.')
-            reads_stage_before = (
-                block == next(iter(module._modules))
-                and held.get(prefix + block, 0) > 1
-                and (stage not in begun or SHORTCUT in inside)
-            )
-            begun.add(stage)
-        yield _Place(name, conv, stage, reads_stage_before)
+def _place(path: Around, held: Mapping[str, int]) -> tuple[str, bool, bool]:
+    """A conv's stage, and whether its first block, and a shortcut, has it.
+
+    A block of a single conv is none; a conv in no stage is one by itself.
+    """
+    name = path[0][0]
+    for (block, inside), (stage, module) in pairwise(path):
+        if is_stage(module) and held[stage] > 1:
+            is_first = inside is next(module.children())
+            below = name.removeprefix(block).split('.')
+            return stage, is_first and held[block] > 1, SHORTCUT in below
+    return name, False, False
 
 
 def _share(convs: list[KernelWarehouseConv2d]) -> None:
     """Form one warehouse, held by the first of the convs.
 
-    It is frozen with any of them: what a frozen stage computes stays.
+    It is frozen with any of them: what a frozen stage computes stays. With a
+    budget below 1 only some cells of a kernel, spread over it, start as one
+    of the warehouse; with a larger one, others of the warehouse are new.
     """
     owner, budget = convs[0], convs[0].budget
     shapes = zip(*(conv.kernel_shape[:2] for conv in convs), strict=True)
     size = [math.gcd(*channels) for channels in shapes]
     cut = [conv.cut(*size) for conv in convs]
-    starts, used = [], 0
-    for kernel in cut:
-        start = _assignment(len(kernel), budget)
-        starts.append(torch.where(start < 0, start, start + used))
-        used += int((start >= 0).sum()) * max(int(budget), 1)
     cells = torch.cat(cut)
     count = max(int(len(cells) * budget), 1)
     if budget != 1:
         cells = cells.new_empty(count, *cells.shape[1:])
         nn.init.kaiming_normal_(cells, mode='fan_out')
-    trained = all(conv.weight.requires_grad for conv in convs)  # type: ignore
+    trained = all(conv.weight.requires_grad for conv in convs)
     owner.cells = nn.Parameter(cells, requires_grad=trained)
-    for conv, start in zip(convs, starts, strict=True):
-        none = (start < 0) | (start >= count)
-        conv.join(owner, torch.where(none, count, start), count)
-
-
-def _assignment(cells: int, budget: float) -> Tensor:
-    """Which new cell each of a kernel's cells starts as, ``(m,)``.
-
-    Counted from 0 for each kernel; -1 for none: with a budget below 1 only
-    some start as a cell, spread over the kernel.
-    """
-    index = torch.arange(cells)
-    if budget >= 1:
-        return index * int(budget)
-    every = int(1 / budget)
+    index = torch.cat([torch.arange(len(kernel)) for kernel in cut])
+    every = max(int(1 / budget), 1)
     chosen = index % every == index // every % every
-    return torch.where(chosen, chosen.cumsum(0) - 1, -1)
+    starts = (chosen.cumsum(0) - 1) * max(int(budget), 1)
+    starts = torch.where(chosen & (starts < count), starts, count)
+    parts = starts.split([len(kernel) for kernel in cut])
+    for conv, start in zip(convs, parts, strict=True):
+        conv.join(owner, start, count)
 
 
 when_built.append(form_warehouses)

@@ -1,8 +1,6 @@
 """The hook that anneals the temperature of an attention."""
 
-from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
@@ -36,15 +34,12 @@ class TemperatureHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Find out how long it takes."""
-        model = runner.model
-        if is_model_wrapper(model):
-            model = model.module
         self._layers = [
             (layer, layer.temperatures)
-            for layer in model.modules()
+            for layer in runner.model.modules()
             if isinstance(layer, DynamicConv2d) and layer.temperatures
         ]
-        if not self._layers and is_main_process():
+        if not self._layers:
             runner.logger.warning(
                 'TemperatureHook: no layer of the model has a temperature'
             )
@@ -54,7 +49,7 @@ class TemperatureHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: object = None
     ) -> None:
         """Set the temperatures of this iteration."""
-        if runner.iter <= self._length:
+        progress = runner.iter / self._length
+        if progress <= 1:
             for layer, (first, last) in self._layers:
-                progress = runner.iter / self._length
                 layer.temperature.fill_(first + progress * (last - first))
