@@ -18,7 +18,7 @@ from mmkdna import cli
 from mmkdna.datasets import prepare_data
 from mmkdna.measure import input_size
 from mmkdna.measure.rows import Rows, measured
-from mmkdna.measure.runs import SCORES, find_run, in_percent, last_scores
+from mmkdna.measure.runs import SCORES, find_run, last_scores
 from mmkdna.measure.show import number, quartiles, write_table
 from mmkdna.measure.subjects import Conditions, config_subject
 from mmkdna.zoo import load_tensors_only
@@ -40,7 +40,7 @@ def pair(root: Path, name: str, rounds: int) -> Rows:
     for kind, prefix in TYPES.items():
         work_dir = root / f'{prefix}_{name}'
         cfg, checkpoint = find_run(work_dir)
-        scores[kind] = in_percent(last_scores(work_dir))
+        scores[kind] = last_scores(work_dir)
         prepare_data(cfg, ['train_dataloader'])
         init_default_scope(cfg.default_scope)
         if batch is None:

@@ -7,6 +7,7 @@ import os.path as osp
 import pickle
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,11 +15,10 @@ from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
 
 from .checkpoint import unsafe
 from .errors import BadInput
-from .measure import CONV_TYPES, input_size
+from .measure import CONV_TYPES
 from .zoo import load_tensors_only
 
 
@@ -89,7 +89,7 @@ def at_least(least: int) -> Callable[[str], int]:
 
 
 def add_size_argument(parser: argparse.ArgumentParser) -> None:
-    """Add the size of the input, see :func:`image_size`."""
+    """Add the size of the input, None where it is not said."""
     parser.add_argument(
         '--size',
         type=dimensions('HEIGHTxWIDTH', '800x1088'),
@@ -97,12 +97,6 @@ def add_size_argument(parser: argparse.ArgumentParser) -> None:
         help='of the input, in pixels, such as 800x1088 (default: as the '
         'config tests)',
     )
-
-
-def image_size(args: argparse.Namespace, cfg: Config) -> tuple[int, int]:
-    """What ``--size`` says, or the size that the config tests with."""
-    size: tuple[int, int] = args.size or input_size(cfg)
-    return size
 
 
 def add_timing_arguments(
@@ -129,20 +123,15 @@ def short_name(path: str) -> str:
 
 def add_runner_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what training and testing share: work dir and launcher."""
-    parser.add_argument(
-        '--work-dir',
-        help='where logs, checkpoints and metrics go (default: '
-        'work_dirs/NAME_OF_THE_CONFIG)',
-    )
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='what started the processes of a distributed job',
-    )
+    add = parser.add_argument
+    text = 'of logs, checkpoints, metrics (work_dirs/NAME_OF_THE_CONFIG)'
+    add('--work-dir', help=text)
+    text = 'what started the processes of a distributed job'
+    known = ['none', 'pytorch', 'slurm', 'mpi']
+    add('--launcher', choices=known, default='none', help=text)
     # torch.distributed.launch passes this one to every process.
     names, text = ('--local_rank', '--local-rank'), argparse.SUPPRESS
-    parser.add_argument(*names, type=int, default=0, help=text)
+    add(*names, type=int, default=0, help=text)
 
 
 def quiet() -> None:
@@ -175,12 +164,8 @@ def runner_config(args: argparse.Namespace) -> Config:
     """The config of a run, with work dir and launcher as the user said."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = load_config(args.config, args.cfg_options)
-    cfg.launcher = args.launcher
-    if args.work_dir is not None:
-        cfg.work_dir = args.work_dir
-    elif cfg.get('work_dir') is None:
-        name = osp.splitext(osp.basename(args.config))[0]
-        cfg.work_dir = osp.join('work_dirs', name)
+    cfg.launcher, name = args.launcher, Path(args.config).stem
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{name}'
     return cfg
 
 
@@ -197,7 +182,7 @@ def join_cpu_job(cfg: Config) -> None:
         cfg.setdefault('model_wrapper_cfg', wrapper)
 
 
-def build_runner(cfg: Config) -> Runner:
+def build_runner(cfg: Config) -> Any:
     """mmengine's runner, or the one that the config names.
 
     What it loads and resumes from is read without running anything.
@@ -211,9 +196,7 @@ def build_runner(cfg: Config) -> Runner:
             'folder with --work-dir'
         ) from None
     join_cpu_job(cfg)
-    if 'runner_type' in cfg:
-        return RUNNERS.build(cfg)
-    return Runner.from_cfg(cfg)
+    return RUNNERS.build(cfg)
 
 
 def exit_on_bad_input(main: Callable[[Sequence[str] | None], None]) -> None:
@@ -227,8 +210,7 @@ def exit_on_bad_input(main: Callable[[Sequence[str] | None], None]) -> None:
             raise
         sys.exit(f'{name}: {error}')
     except pickle.UnpicklingError as error:
-        what = 'a checkpoint that was fetched'
-        sys.exit(f'{name}: {unsafe(what, error)}')
+        sys.exit(f'{name}: {unsafe("a checkpoint that was fetched", error)}')
     leave_job()
 
 

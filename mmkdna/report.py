@@ -67,16 +67,8 @@ def report(model: nn.Module) -> Report:
     for name, layer in model.named_modules():
         if isinstance(layer, KernelDNALayer):
             own = sum(p.numel() for p in layer.parameters())
-            rows.append(
-                ReportRow(
-                    name,
-                    layer.role,
-                    parents.get(layer),
-                    layer.kernel_shape,
-                    own,
-                    own + layer.saved,
-                )
-            )
+            known = name, layer.role, parents.get(layer), layer.kernel_shape
+            rows.append(ReportRow(*known, own, own + layer.saved))
     total = sum(p.numel() for p in model.parameters())
     saved = sum(row.plain_parameters - row.parameters for row in rows)
     return Report(tuple(rows), families, total, total + saved)

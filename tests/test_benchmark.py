@@ -17,7 +17,6 @@ from mmkdna.measure import (
     CONV_TYPES,
     build_model,
     parse_conv_type,
-    switch_convs,
     switched,
 )
 from mmkdna.measure.rows import equalise, interleave, saved_bytes
@@ -26,6 +25,7 @@ from mmkdna.measure.subjects import (
     backbone_subject,
     config_subject,
     layer_subject,
+    switch_convs,
 )
 from mmkdna.peers import TYPES, DynamicConv2d, ODConv2d
 
@@ -192,7 +192,7 @@ def test_rounds_change_their_order_and_memory_may_run_out():
     runs = {name: partial(order.append, name) for name in 'ab'}
     times = interleave({**runs, 'large': large}, rounds=2, warm_up=1)
     assert order == ['large', *'baabba']
-    assert times['large'] is None
+    assert set(times) == {'a', 'b'}
     assert len(times['a']) == len(times['b']) == 2
     with pytest.raises(RuntimeError, match='of another kind'):
         interleave({'a': _fail}, 1)

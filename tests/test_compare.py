@@ -88,7 +88,7 @@ def test_types_are_compared_and_finished_runs_kept(tool, config, tmp_path):
     results = json.loads((out / 'results.json').read_text())
     assert results['title'] == 'tiny, seeds 0 1, epochs 1, cpu'
     for name, row in results['rows'].items():
-        assert len(row['scores']['accuracy/top1']) == 2, name
+        assert len(row['scores']['accuracy']) == 2, name
         assert row['parameters'] > 0
     assert results['rows']['plain']['ratio'] == 1
     assert ' ± ' in (out / 'table.md').read_text()
@@ -112,7 +112,7 @@ def test_annealing_takes_its_part_in_the_unit_of_the_run():
 
 
 def test_what_memory_does_not_hold_has_a_row(tmp_path):
-    scores = {'accuracy/top1': [50.0, 52.0]}
+    scores = {'accuracy': [50.0, 52.0]}
     row = dict(parameters=10**6, multiply_adds=10**6, scores=scores)
     timed = dict(seconds=1.0, ratio=1.0, quartiles=(1.0, 1.0))
     rows = {

@@ -18,8 +18,8 @@ from mmkdna.measure import (
     library,
     multiply_adds,
     plain_twin,
-    synthetic_batch,
 )
+from mmkdna.measure.batch import synthetic_batch
 
 CONFIGS = Path(__file__).parent.parent / 'configs'
 KDNA = sorted(CONFIGS.rglob('kdna_*.py'))
@@ -180,7 +180,9 @@ def test_input_sizes_are_those_of_the_test_pipelines():
 def test_multiply_adds_of_resnet_18_are_the_published():
     """1.82 G at 224 x 224 (torchvision's table of resnet18: 1.81 GFLOPS)."""
     model = build_model(Config.fromfile(CONFIGS / 'plain/r18_in1k.py'))
-    assert multiply_adds(model, (224, 224)) == pytest.approx(1.814e9, rel=1e-3)
+    assert multiply_adds(model, (3, 224, 224)) == pytest.approx(
+        1.814e9, rel=1e-3
+    )
 
 
 def test_multiply_adds_count_every_proposal():
@@ -188,7 +190,7 @@ def test_multiply_adds_count_every_proposal():
     counts = []
     for proposals in (100, 200):
         cfg.model.test_cfg.rpn.max_per_img = proposals
-        counts.append(multiply_adds(build_model(cfg), (160, 160)))
+        counts.append(multiply_adds(build_model(cfg), (3, 160, 160)))
     box_head = 64 * 7 * 7 * 128 + 128 * 128 + 128 * (11 + 40)
     assert counts[1] - counts[0] == 100 * box_head
 

@@ -11,12 +11,8 @@ from mmengine.optim import build_optim_wrapper
 
 import mmkdna
 from mmkdna.errors import BadInput
-from mmkdna.measure import (
-    build_model,
-    library,
-    multiply_adds,
-    synthetic_batch,
-)
+from mmkdna.measure import build_model, library, multiply_adds
+from mmkdna.measure.batch import synthetic_batch
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / 'configs'
@@ -148,4 +144,4 @@ def test_the_collection_names_a_file_that_is_there():
 def test_what_cannot_be_counted_says_so():
     cfg = Config.fromfile(CONFIGS / 'kdna_dino_r50.py')
     with pytest.raises(BadInput, match='DINO cannot be counted'):
-        multiply_adds(build_model(small(cfg)), SIZE)
+        multiply_adds(build_model(small(cfg)), (3, *SIZE))

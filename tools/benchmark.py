@@ -13,7 +13,7 @@ from rich.console import Console
 
 from mmkdna import cli
 from mmkdna.files import write_json
-from mmkdna.measure import CONV_TYPES, rows, show, subjects
+from mmkdna.measure import CONV_TYPES, input_size, rows, show, subjects
 
 
 def targets(args) -> Iterator[tuple]:
@@ -29,7 +29,7 @@ def targets(args) -> Iterator[tuple]:
     for path in args.config:
         cfg = cli.load_config(path, args.cfg_options)
         build = partial(subjects.config_subject, cfg)
-        size, types = cli.image_size(args, cfg), args.types or ['KernelDNA']
+        size, types = args.size or input_size(cfg), args.types or ['KernelDNA']
         yield cli.short_name(path), build, size, types
 
 

@@ -30,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         table.add_column(title, justify='right')
     for path in args.config:
         cfg = cli.load_config(path, args.cfg_options)
-        size = cli.image_size(args, cfg)
+        size = args.size or measure.input_size(cfg)
+        image = (3, *size)
         ours, plain = (
             measure.build_model(one) for one in (cfg, measure.plain_twin(cfg))
         )
@@ -40,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             'x'.join(map(str, size)),
             *(f'{count / 1e6:.2f}' for count in counts),
             f'{counts[0] / counts[1] - 1:+.1%}',
-            f'{measure.multiply_adds(ours, size) / 1e9:.3f}',
-            f'{measure.multiply_adds(plain, size) / 1e9:.3f}',
+            f'{measure.multiply_adds(ours, image) / 1e9:.3f}',
+            f'{measure.multiply_adds(plain, image) / 1e9:.3f}',
         )
     # A Markdown table is for a file, however wide.
     Console(width=200 if args.markdown else None).print(table)

@@ -62,12 +62,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         metrics = scores(cfg, release, args.work_dir)
         results.append({**result, 'Metrics': metrics})
     path = publish(release, args.out, name, results)
-    model, size = measure.build_model(cfg), cli.image_size(args, cfg)
+    size = args.size or measure.input_size(cfg)
+    model = measure.build_model(cfg)
     metadata = {
         **({'Training Data': args.dataset} if args.dataset else {}),
         **release.training,
         'Parameters': measure.parameters(model),
-        'Multiply-adds': measure.multiply_adds(model, size),
+        'Multiply-adds': measure.multiply_adds(model, (3, *size)),
         'Precision': 'float16' if args.half else 'float32',
     }
     print(entry_text(name, path, cfg, metadata, results))

@@ -2,35 +2,39 @@
 
 from typing import Any
 
-from ..errors import check
+from torch import nn
+
+from ..errors import BadInput
+from ..families import mark
 from ..layers import Settings
 from ..openmmlab.conv_type import settings_of
 
 
-def kernel_dna_cfg(conv_cfg: dict | None, **defaults: Any) -> dict:
-    """A ``conv_cfg`` of the type ``KernelDNA``, completed by defaults.
+def settings(conv_cfg: dict | None, **defaults: Any) -> dict:
+    """The arguments of a ``conv_cfg`` of the type KernelDNA, and defaults.
 
     Raises:
         BadInput: If ``conv_cfg`` is of another type.
     """
-    conv_cfg = {'type': 'KernelDNA', **(conv_cfg or {})}
-    check(
-        'conv_cfg',
-        conv_cfg,
-        settings_of(conv_cfg) is not None,
-        "dict(type='KernelDNA', ...) or None; for another conv type use the "
-        'plain backbone',
-    )
+    mine = settings_of({'type': 'KernelDNA', **(conv_cfg or {})})
+    if mine is None:
+        raise BadInput(
+            f"conv_cfg={conv_cfg}: expected dict(type='KernelDNA', ...) or "
+            'None; for another conv type use the plain backbone'
+        )
     # A build has added which conv type is the default here: nn.Conv2d.
-    conv_cfg.pop('plain', None)
-    return {**defaults, **conv_cfg}
+    mine.pop('plain', None)
+    return {**defaults, **mine}
 
 
-def expand_and_project(arguments: dict, ratio: int) -> tuple[dict, dict]:
-    """Arguments for the pointwise convs of an inverted bottleneck.
+def share_pointwise(expand: nn.Module, project: Any, cfg: dict) -> None:
+    """Mark the two pointwise layers of an inverted bottleneck.
 
     Both squeeze to the same width, that of the block's input channels over
-    the reduction; the project conv's input is ``ratio`` times as wide.
+    the reduction; the project layer's input is wider.
     """
-    reduction = arguments.get('reduction', Settings.reduction)
-    return arguments, {**arguments, 'reduction': reduction * ratio}
+    out, hidden = project.weight.shape[:2]
+    reduction = cfg.get('reduction', Settings.reduction)
+    mark(expand, linear=True, **cfg)
+    cfg = {**cfg, 'reduction': reduction * (hidden // out)}
+    mark(project, linear=True, **cfg)

@@ -4,11 +4,9 @@ from typing import Any
 
 from mmengine.registry import MODELS
 from mmpretrain.models.backbones import ConvNeXt
-from mmpretrain.models.backbones.convnext import ConvNeXtBlock
 
 from ..errors import check_one_of
-from ..families import mark
-from .arguments import expand_and_project, kernel_dna_cfg
+from .arguments import settings, share_pointwise
 
 ARCHS = ('tiny', 'small', 'base')
 
@@ -37,19 +35,9 @@ class KDNAConvNeXt(ConvNeXt):
         self, arch: str = 'tiny', conv_cfg: dict | None = None, **kwargs: Any
     ) -> None:
         check_one_of('arch', arch, ARCHS)
-        conv_cfg = kernel_dna_cfg(
-            conv_cfg, kernel_sizes=[1], min_channels=1, family_size=3
-        )
-        del conv_cfg['type']
+        defaults = dict(kernel_sizes=[1], min_channels=1, family_size=3)
+        mine = settings(conv_cfg, **defaults)
         super().__init__(arch, **kwargs)
-        for stage in self.stages[2:]:
-            for block in stage:
-                _share_pointwise(block, conv_cfg)
-
-
-def _share_pointwise(block: ConvNeXtBlock, arguments: dict) -> None:
-    """Mark a block's pointwise layers, squeezed alike."""
-    hidden, channels = block.pointwise_conv1.weight.shape[:2]
-    expand, project = expand_and_project(arguments, hidden // channels)
-    mark(block.pointwise_conv1, linear=True, **expand)
-    mark(block.pointwise_conv2, linear=True, **project)
+        for block in (*self.stages[2], *self.stages[3]):
+            layers = block.pointwise_conv1, block.pointwise_conv2
+            share_pointwise(*layers, mine)

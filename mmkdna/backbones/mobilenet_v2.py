@@ -2,13 +2,11 @@
 
 from typing import Any
 
-from mmcv.cnn import ConvModule
 from mmengine.registry import MODELS
 from mmpretrain.models.backbones import MobileNetV2
 
 from ..errors import check_one_of
-from ..families import mark
-from .arguments import expand_and_project, kernel_dna_cfg
+from .arguments import settings, share_pointwise
 
 WIDTHS = (1.0, 0.5)
 # Family size by the number of the stage, as the authors share.
@@ -43,22 +41,10 @@ class KDNAMobileNetV2(MobileNetV2):
         **kwargs: Any,
     ) -> None:
         check_one_of('widen_factor', widen_factor, WIDTHS)
-        conv_cfg = kernel_dna_cfg(conv_cfg, kernel_sizes=[1], min_channels=1)
-        del conv_cfg['type']
+        mine = settings(conv_cfg, kernel_sizes=[1], min_channels=1)
         super().__init__(widen_factor, **kwargs)
         for number, size in FAMILY_SIZES.items():
-            arguments = {'family_size': size, **conv_cfg}
             # The stride-1 blocks: the last ones of the stage.
             for block in getattr(self, f'layer{number}')[-size:]:
-                _share_pointwise(block.conv[0], block.conv[-1], arguments)
-
-
-def _share_pointwise(
-    expand: ConvModule, project: ConvModule, arguments: dict
-) -> None:
-    """Mark a block's pointwise convs, squeezed alike."""
-    ratio = project.in_channels // project.out_channels
-    for module, chosen in zip(
-        (expand, project), expand_and_project(arguments, ratio), strict=True
-    ):
-        mark(module, **chosen)
+                layers = block.conv[0].conv, block.conv[-1].conv
+                share_pointwise(*layers, {'family_size': size, **mine})

@@ -7,7 +7,7 @@ from mmpretrain.models.backbones import ResNet
 from mmpretrain.models.backbones.resnet import BasicBlock, Bottleneck
 
 from ..errors import check_one_of
-from .arguments import kernel_dna_cfg
+from .arguments import settings
 
 
 @MODELS.register_module(force=True)
@@ -46,5 +46,6 @@ class KDNAResNet(ResNet):
     ) -> None:
         check_one_of('depth', depth, self.arch_settings)
         family_size = [3, 2] if depth == 18 else 2
-        conv_cfg = kernel_dna_cfg(conv_cfg, family_size=family_size)
+        mine = settings(conv_cfg, family_size=family_size)
+        conv_cfg = dict(type='KernelDNA', **mine)
         super().__init__(depth, conv_cfg=conv_cfg, **kwargs)

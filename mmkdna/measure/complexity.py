@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import BadInput
-from .twin import library
+from .configs import library
 
 _MASKS = 100
 
@@ -55,31 +55,6 @@ def input_size(cfg: Config) -> tuple[int, int]:
     return size
 
 
-def multiply_adds(model: nn.Module, size: tuple[int, int]) -> int:
-    """Multiply-adds of one image's forward in testing.
-
-    PyTorch's own counter counts convolutions and matrix products, on the meta
-    device: nothing is computed. A two-stage detector gets as many proposals
-    as its ``test_cfg`` allows, and a mask for the first 100 of them. Heads
-    that only training uses are left out. ``size`` is height and width, in
-    pixels; the model is left as it is.
-    """
-    return counted(model, _forward, (3, *size))
-
-
-def counted(
-    model: nn.Module,
-    forward: Callable[[nn.Module, Tensor], object],
-    shape: Sequence[int],
-) -> int:
-    """The same of any forward, on an input of a shape without the batch."""
-    shape_only = copy.deepcopy(model).to('meta').train(False)
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
-        forward(shape_only, torch.empty(1, *shape, device='meta'))
-    return counter.get_total_flops() // 2
-
-
 def _forward(model: Any, image: Tensor) -> None:
     if hasattr(model, 'pre_transformer'):
         raise BadInput(
@@ -107,3 +82,27 @@ def _forward(model: Any, image: Tensor) -> None:
             for extractor, head in zip(extractors, heads, strict=True):
                 pooled = extractor.roi_layers[0].output_size
                 head(image.new_empty(count, extractor.out_channels, *pooled))
+
+
+def multiply_adds(
+    model: nn.Module,
+    shape: Sequence[int],
+    forward: Callable[[Any, Tensor], object] = _forward,
+) -> int:
+    """Multiply-adds of one image's forward in testing.
+
+    PyTorch's own counter counts convolutions and matrix products, on the meta
+    device: nothing is computed. A two-stage detector gets as many proposals
+    as its ``test_cfg`` allows, and a mask for the first 100 of them. Heads
+    that only training uses are left out. The model is left as it is.
+
+    Args:
+        model: Of one of the libraries, or any with a ``forward``.
+        shape: Of an image, ``(C, H, W)``.
+        forward: Runs the model on images.
+    """
+    shapes_only = copy.deepcopy(model).to('meta').train(False)
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        forward(shapes_only, torch.empty(1, *shape, device='meta'))
+    return counter.get_total_flops() // 2

@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import matplotlib
+import mmcv
 import torch
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 
 from ..errors import BadInput
+from .configs import library
 from .runs import in_percent, read_log
 from .show import save
-from .twin import library
 
 
 def check_images(paths: Sequence[str]) -> None:
@@ -90,56 +89,29 @@ def draw_scenes(
 ) -> None:
     """Draw a detector's first validation images, truth beside prediction."""
     from mmdet.apis import init_detector
-    from mmdet.registry import DATASETS
+    from mmdet.registry import DATASETS, VISUALIZERS
 
     model = init_detector(cfg, checkpoint, device=get_device())
     dataset = DATASETS.build(cfg.val_dataloader.dataset)
-    classes = model.dataset_meta['classes']
+    visualizer = dict(type='DetLocalVisualizer', name='scenes', line_width=1)
+    draw: Any = VISUALIZERS.build(visualizer)
+    draw.dataset_meta = model.dataset_meta
     count = min(count, len(dataset))
     rows = -(-count // 2)
     figure = Figure(figsize=(8, 2.15 * rows), dpi=150)
-    grid = figure.subplots(rows, 4, squeeze=False).ravel()
-    for axes in grid:
+    grid = figure.subplots(rows, 2, squeeze=False).ravel()
+    title = f'ground truth | prediction (score > {threshold})'
+    for i, axes in enumerate(grid):
         axes.set_axis_off()
-    for i in range(count):
-        with torch.no_grad():
-            (sample,) = model.test_step(pseudo_collate([dataset[i]]))
-        found = sample.pred_instances
-        found = found[found.scores > threshold]
-        pair = (
-            ('ground truth', sample.gt_instances),
-            (f'prediction (score > {threshold})', found),
-        )
-        for j, (title, instances) in enumerate(pair):
-            axes = grid[2 * i + j]
+        if i < count:
+            with torch.no_grad():
+                (sample,) = model.test_step(pseudo_collate([dataset[i]]))
+            image = mmcv.imread(sample.img_path, channel_order='rgb')
+            draw.add_datasample('', image, sample, pred_score_thr=threshold)
+            axes.imshow(draw.get_image())
             axes.set_title(title, fontsize=7, pad=2)
-            axes.imshow(matplotlib.image.imread(sample.img_path))
-            _draw_instances(axes, instances.cpu().numpy(), classes)
     figure.tight_layout(pad=0.4)
     save(figure, path)
-
-
-def _draw_instances(axes: Any, instances: Any, classes: Sequence[str]) -> None:
-    """Boxes ``(x1, y1, x2, y2)``, masks and labels over a shown image."""
-    masks = getattr(instances, 'masks', None)
-    for i, label in enumerate(instances.labels):
-        colour = matplotlib.colormaps['tab10'](int(label) % 10)
-        if masks is not None:
-            mask = getattr(masks, 'masks', masks)[i].astype(bool)
-            axes.imshow(mask[..., None] * [*colour[:3], 0.55])
-        box = instances.bboxes[i : i + 1]
-        ((x1, y1, x2, y2),) = getattr(box, 'tensor', box).tolist()
-        frame = Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False)
-        frame.set(edgecolor=colour, linewidth=1.2)
-        axes.add_patch(frame)
-        text = classes[label]
-        if 'scores' in instances:
-            text += f' {instances.scores[i]:.2f}'
-        # Above the box, or inside where the picture ends.
-        y, side = (y1 - 1, 'bottom') if y1 > 10 else (y1 + 1, 'top')
-        style = dict(fontsize=6, color='white', va=side)
-        back = dict(facecolor=colour, edgecolor='none', pad=0.6)
-        axes.text(x1, y, text, bbox=back, **style)
 
 
 def draw_curves(work_dir: Path, path: Path) -> dict[int, dict[str, float]]:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from ..adoption import revert
 from ..errors import BadInput
+from .complexity import parameters
+from .configs import PLAIN, conv_cfgs
 from .subjects import Subject
-from .switch import PLAIN, conv_cfgs
 
 Row = dict[str, Any]
 Rows = dict[str, Row]
@@ -48,11 +49,12 @@ def interleave(
     rounds: int,
     device: str = 'cpu',
     warm_up: int = 2,
-) -> dict[str, list[float] | None]:
+) -> dict[str, list[float]]:
     """Time several runs in turns (A B C, then C B A).
 
     Returns:
-        Seconds of each round after the warm-up; None where memory ran out.
+        Seconds of each round after the warm-up, of the runs for which the
+        memory was enough.
     """
 
     def seconds(run: Callable[[], object]) -> float:
@@ -62,16 +64,14 @@ def interleave(
         _wait(device)
         return time.perf_counter() - start
 
-    times: dict[str, list[float] | None] = {name: [] for name in runs}
+    times: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(warm_up + rounds):
-        for name in list(runs) if number % 2 else list(runs)[::-1]:
-            if (taken := times[name]) is None:
-                continue
+        for name in list(times) if number % 2 else list(times)[::-1]:
             last = _if_it_fits(partial(seconds, runs[name]))
             if last is None:
-                times[name] = None
+                del times[name]
             elif number >= warm_up:
-                taken.append(last)
+                times[name].append(last)
     return times
 
 
@@ -102,44 +102,44 @@ def measured(
     rows: Rows = {name: {} for name in built}
     for name, subject in live.items():
         subject.model.train(mode != 'forward')
-        rows[name] = dict(
-            parameters=subject.parameters, multiply_adds=subject.multiply_adds
-        )
+        rows[name]['parameters'] = parameters(subject.model)
+        rows[name]['multiply_adds'] = subject.multiply_adds
     if mode == 'saved':
         if {PLAIN, 'KernelDNA'} <= set(live):
             equalise(live[PLAIN].model, live['KernelDNA'].model)
-        for name, subject in live.items():
-            # A detector samples its RoIs.
-            torch.manual_seed(0)
-            rows[name]['saved'] = saved_bytes(subject.model, subject.loss)
-        return rows
-    times = interleave(
-        {name: partial(subject.run, mode) for name, subject in live.items()},
-        rounds,
-        device,
-    )
-    base = times.get(PLAIN)
-    for name, taken in times.items():
-        if taken is None:
-            continue
+        fit = list(live)
+    else:
+        runs = {name: partial(s.run, mode) for name, s in live.items()}
+        times = interleave(runs, rounds, device)
+        for name, taken in times.items():
+            rows[name].update(_timed(taken, times.get(PLAIN)))
+        fit = list(times)
+    on_gpu = torch.device(device).type == 'cuda' and mode != 'saved'
+    for name in fit:
         row, subject = rows[name], live[name]
-        row.update(seconds=statistics.median(taken), rounds=taken)
-        if base:
-            low, row['ratio'], high = statistics.quantiles(
-                [a / b for a, b in zip(taken, base, strict=True)],
-                method='inclusive',
-            )
-            row['quartiles'] = (low, high)
-        if torch.device(device).type == 'cuda':
+        # A detector samples its RoIs.
+        torch.manual_seed(0)
+        if on_gpu:
             before = torch.cuda.memory_allocated(device)
             torch.cuda.reset_peak_memory_stats(device)
             subject.run(mode)
-            _wait(device)
             row['peak'] = torch.cuda.max_memory_allocated(device) - before
         elif mode != 'forward':
             row['saved'] = saved_bytes(subject.model, subject.loss)
         subject.model.zero_grad()
     return rows
+
+
+def _timed(taken: list[float], base: list[float] | None) -> Row:
+    """Median and rounds, and the ratio to plain's where that has run."""
+    row: Row = dict(seconds=statistics.median(taken), rounds=taken)
+    if base:
+        low, row['ratio'], high = statistics.quantiles(
+            [a / b for a, b in zip(taken, base, strict=True)],
+            method='inclusive',
+        )
+        row['quartiles'] = (low, high)
+    return row
 
 
 def saved_bytes(model: nn.Module, forward: Callable[[], object]) -> int:
@@ -178,10 +178,7 @@ def equalise(plain: nn.Module, ours: nn.Module) -> bool:
     """
     try:
         state = revert(copy.deepcopy(ours)).state_dict()
-    except BadInput:
+        plain.load_state_dict(state)
+    except (BadInput, RuntimeError):
         return False
-    shapes = {key: value.shape for key, value in state.items()}
-    if shapes != {k: v.shape for k, v in plain.state_dict().items()}:
-        return False
-    plain.load_state_dict(state)
     return True

@@ -10,8 +10,7 @@ from mmengine.runner import find_latest_checkpoint
 from ..errors import BadInput
 from ..files import write_json
 from ..peers import TYPES
-from .switch import conv_cfgs
-from .twin import switched
+from .configs import conv_cfgs, switched
 
 # Title and factor to percent.
 SCORES = {
@@ -40,11 +39,11 @@ def read_log(work_dir: Path) -> list[str]:
 
 
 def last_scores(work_dir: Path) -> dict[str, float]:
-    """The last value of each of SCORES that a run logged."""
+    """The last scores that a run logged, in percent, by their titles."""
     logged: dict[str, float] = {}
     for line in read_log(work_dir):
         logged.update(json.loads(line))
-    return {key: logged[key] for key in SCORES if key in logged}
+    return in_percent(logged)
 
 
 def find_run(work_dir: Path) -> tuple[Config, str]:
@@ -105,7 +104,7 @@ def train_types(
         train: Trains a config, and resumes where that was interrupted.
 
     Returns:
-        For each type the values of SCORES, in percent, one for each seed.
+        For each type its scores by their titles, one for each seed.
 
     Raises:
         BadInput: If a folder holds a run of another config.
@@ -125,9 +124,8 @@ def train_types(
             one.resume = True
             # One of that name would write to the run that first made it.
             one.get('visualizer', {}).pop('name', None)
-            for key, value in _trained(one, train).items():
-                values = found.setdefault(name, {}).setdefault(key, [])
-                values.append(SCORES[key][1] * value)
+            for title, value in _trained(one, train).items():
+                found.setdefault(name, {}).setdefault(title, []).append(value)
     return found
 
 
@@ -153,11 +151,10 @@ def _trained(
         )
     if not finished.exists():
         train(cfg)
-        if not (scores := last_scores(work_dir)):
-            raise BadInput(
-                f'{work_dir}: the run logged no score, expected one of '
-                f'{", ".join(SCORES)}; --epochs must reach a validation'
-            )
-        write_json(scores, finished)
-    done: dict[str, float] = json.loads(finished.read_text())
-    return done
+    if not (scores := last_scores(work_dir)):
+        raise BadInput(
+            f'{work_dir}: the run logged no score, expected one of '
+            f'{", ".join(SCORES)}; --epochs must reach a validation'
+        )
+    write_json(scores, finished)
+    return scores

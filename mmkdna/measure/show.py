@@ -5,15 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from ..files import written_beside
+from .configs import PLAIN
 from .rows import Row, Rows
-from .runs import SCORES
-from .switch import PLAIN
 
 Text = Callable[[Row], str]
 Point = tuple[float, float, float, float]
@@ -77,8 +76,8 @@ def scores_table(rows: Rows) -> Table:
     """A table of times, and of the ``scores`` of one run for each seed."""
     ratio, spread = number('ratio', '.2f'), quartiles(' ({:.2f} to {:.2f})')
 
-    def score(key: str) -> tuple[str, Text]:
-        return SCORES[key][0], lambda row: _mean_and_spread(row['scores'][key])
+    def score(title: str) -> tuple[str, Text]:
+        return title, lambda row: _mean_and_spread(row['scores'][title])
 
     columns = (
         ('parameters, M', number('parameters', '.2f', 1e6)),
@@ -109,17 +108,17 @@ def draw_times(panels: Mapping[str, Rows], path: str) -> None:
 
 def draw_scores(rows: Rows, title: str, path: Path) -> None:
     """Parameters against the first score, with the ratio of a step's time."""
-    key, points = next(iter(rows[PLAIN]['scores'])), {}
+    score, points = next(iter(rows[PLAIN]['scores'])), {}
     for name, row in rows.items():
         if 'parameters' in row:
-            values = row['scores'][key]
+            values = row['scores'][score]
             mean = statistics.mean(values)
             spread = statistics.stdev(values) if len(values) > 1 else 0
-            ratio = f' ({row["ratio"]:.2f})' if 'ratio' in row else ''
+            name += f' ({row["ratio"]:.2f})' if 'ratio' in row else ''
             low, high = mean - spread, mean + spread
-            points[name + ratio] = (row['parameters'], mean, low, high)
+            points[name] = (row['parameters'], mean, low, high)
     title = f'{title}\n(in brackets: time of a training step over plain)'
-    what = f'{SCORES[key][0]}, percent (mean, standard deviation)'
+    what = f'{score}, percent (mean, standard deviation)'
     _draw({title: points}, what, path, 'linear')
 
 
@@ -159,8 +158,8 @@ def _draw(
             low, high = one.get_view_interval()
             few = (1, 2, 5), (1, 1.2, 1.5, 2, 3, 5, 7)
             one.set_major_locator(LogLocator(subs=few[high < 20 * low]))
-            one.set_major_formatter(FuncFormatter(lambda v, _: f'{v:g}'))
-            one.set_minor_formatter(NullFormatter())
+            one.set_major_formatter('{x:g}')
+            one.set_minor_formatter('')
     save(figure, path)
 
 

@@ -5,16 +5,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from mmcv.cnn import build_conv_layer
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from torch import Tensor, nn
 
 from ..errors import BadInput
+from ..families import form_families
+from ..peers.geometry import GEOMETRY
 from .batch import synthetic_batch
-from .complexity import counted, multiply_adds, parameters
-from .switch import switch_convs
-from .twin import build_model, switched
+from .complexity import multiply_adds
+from .configs import build_model, switched
 
 DTYPES = ('float32', 'bfloat16', 'float16')
 MODES = ('forward', 'backward', 'step')
@@ -46,14 +48,14 @@ class Conditions:
 
     def place(self, module: Any) -> Any:
         """A module or input on the device and in the memory format."""
-        formats = (torch.contiguous_format, torch.channels_last)
         module = module.to(self.device)
-        many = isinstance(module, nn.Module)
-        for tensor in module.parameters() if many else [module]:
-            # Some conv types have a parameter of five dimensions.
-            if tensor.dim() == 4:
-                layout = formats[self.channels_last]
-                tensor.data = tensor.data.contiguous(memory_format=layout)
+        if self.channels_last:
+            many = isinstance(module, nn.Module)
+            layout = dict(memory_format=torch.channels_last)
+            for tensor in module.parameters() if many else [module]:
+                # Some conv types have a parameter of five dimensions.
+                if tensor.dim() == 4:
+                    tensor.data = tensor.data.contiguous(**layout)
         return module
 
     def __str__(self) -> str:
@@ -68,12 +70,12 @@ class Conditions:
         return ', '.join(filter(None, words))
 
 
+@dataclass
 class Subject:
     """Something to time, in three modes.
 
     ``forward`` is inference; ``backward`` a forward in training and its
-    backward; ``step`` that and the step of the optimizer, SGD with momentum
-    where none is given.
+    backward; ``step`` that and the step of the optimizer.
 
     Args:
         model: Its parameters count, and train.
@@ -83,21 +85,11 @@ class Subject:
         optimizer: Of the ``step``.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        forward: Callable[[bool], Any],
-        multiply_adds: int,
-        how: Conditions,
-        optimizer: OptimWrapper | None = None,
-    ) -> None:
-        self.model, self.multiply_adds = model, multiply_adds
-        self.parameters = parameters(model)
-        self._forward, self._how = forward, how
-        trained = [p for p in model.parameters() if p.requires_grad]
-        self._optimizer = optimizer or OptimWrapper(
-            torch.optim.SGD(trained, 1e-6, momentum=0.9)
-        )
+    model: nn.Module
+    forward: Callable[[bool], Any]
+    multiply_adds: int
+    how: Conditions
+    optimizer: OptimWrapper
 
     def run(self, mode: str) -> None:
         """Once, in a mode of MODES, of a model that is in that mode."""
@@ -105,21 +97,48 @@ class Subject:
             with torch.no_grad():
                 self._autocast(False)
         elif mode == 'step':
-            self._optimizer.update_params(self.loss())
+            self.optimizer.update_params(self.loss())
         else:
-            self._optimizer.zero_grad()
+            self.optimizer.zero_grad()
             self.loss().backward()
 
     def loss(self) -> Tensor:
         """The forward in training, with gradients."""
-        loss: Tensor = self._autocast(True)
-        return loss
+        return self._autocast(True)
 
     def _autocast(self, training: bool) -> Any:
-        dtype = getattr(torch, self._how.dtype)
-        kind = torch.device(self._how.device).type
+        dtype = getattr(torch, self.how.dtype)
+        kind = torch.device(self.how.device).type
         with torch.autocast(kind, dtype, enabled=dtype != torch.float32):
-            return self._forward(training)
+            return self.forward(training)
+
+
+def switch_convs(model: nn.Module, conv_cfg: dict | None) -> nn.Module:
+    """Build each ``nn.Conv2d`` of a network anew as another conv type.
+
+    It changes the network in place, and keeps no weights: that is for timing.
+    :func:`mmkdna.convert` keeps what a network has learned. ``None`` leaves it
+    as it is.
+
+    Raises:
+        BadInput: If ``conv_cfg`` has a wrong argument.
+    """
+    if conv_cfg is None:
+        return model
+    try:
+        for name, conv in [*model.named_modules()]:
+            if type(conv) is not nn.Conv2d:
+                continue
+            path, _, last = name.rpartition('.')
+            geometry = {key: getattr(conv, key) for key in GEOMETRY}
+            new = build_conv_layer(
+                dict(conv_cfg), **geometry, bias=conv.bias is not None
+            )
+            setattr(model.get_submodule(path), last, new)
+        form_families(model)
+    except (ValueError, KeyError) as error:
+        raise BadInput(f'{conv_cfg}: {error}') from error
+    return model
 
 
 def layer_subject(
@@ -136,10 +155,10 @@ def layer_subject(
     )
     if conv_cfg is not None and conv_cfg['type'] == 'KernelDNA':
         least = min(cin, cout)
-        conv_cfg = dict(dict(min_channels=least, kernel_sizes=[k]), **conv_cfg)
+        conv_cfg = {'min_channels': least, 'kernel_sizes': [k], **conv_cfg}
     switch_convs(pair, conv_cfg)
     x = torch.randn(how.batch, cin, *how.size, requires_grad=True)
-    return _subject(pair, lambda net: net[0], x, how)
+    return _subject(pair, '0', x, how)
 
 
 def backbone_subject(
@@ -165,26 +184,28 @@ def backbone_subject(
         )
     model = switch_convs(get_model(name, weights=None), conv_cfg)
     x = torch.randn(how.batch, 3, *how.size)
-    return _subject(model, lambda net: net, x, how)
+    return _subject(model, '', x, how)
 
 
 def _subject(
-    model: nn.Module,
-    run: Callable[[Any], nn.Module],
-    x: Tensor,
-    how: Conditions,
+    model: nn.Module, part: str, x: Tensor, how: Conditions
 ) -> Subject:
-    """A model of which a part, or all, runs on one tensor."""
-    count = counted(model, lambda net, y: run(net)(y), x.shape[1:])
-    model = how.place(model)
+    """A model of which a part, or all (``''``), runs on one tensor."""
+    count = multiply_adds(
+        model, x.shape[1:], lambda net, y: net.get_submodule(part)(y)
+    )
+    net: Any = how.place(model).get_submodule(part)
     x = how.place(x).detach().requires_grad_(x.requires_grad)
-    net: Any = torch.compile(run(model)) if how.compile else run(model)
+    if how.compile:
+        net = torch.compile(net)
 
     def forward(training: bool) -> Tensor:
         y: Tensor = net(x)
         return y.float().mean() if training else y
 
-    return Subject(model, forward, count, how)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = OptimWrapper(torch.optim.SGD(trained, 1e-6, momentum=0.9))
+    return Subject(model, forward, count, how, optimizer)
 
 
 def config_subject(
@@ -199,7 +220,7 @@ def config_subject(
     ``batch`` is what a dataloader gives, noise by default.
     """
     cfg = switched(cfg, conv_cfg)
-    model = how.place(build_model(cfg))
+    model: Any = how.place(build_model(cfg))
     if getattr(model.data_preprocessor, 'size', None) is not None:
         # A segmentor's pads each image to the crop that it trains on.
         model.data_preprocessor.size = how.size
@@ -217,5 +238,5 @@ def config_subject(
 
     network: Any = torch.compile(model) if how.compile else model
     wrapper = build_optim_wrapper(model, dict(optimizer, type='OptimWrapper'))
-    count = multiply_adds(model, how.size)
+    count = multiply_adds(model, (3, *how.size))
     return Subject(model, forward, count, how, wrapper)

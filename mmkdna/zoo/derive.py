@@ -14,7 +14,7 @@ from mmengine.runner.checkpoint import (
 from ..adoption.offline import adopt_weights
 from ..checkpoint import read_weights, write_weights
 from ..errors import BadInput, check
-from ..measure.twin import build_model
+from ..measure.configs import build_model
 from ..version import __version__
 from .index import Entry, Index, is_url
 from .publish import notes_of

@@ -18,8 +18,8 @@ from ..checkpoint import read_checkpoint, write_weights
 from ..errors import BadInput
 from ..families import list_families
 from ..files import sha256, written_beside
+from ..measure.configs import build_model
 from ..measure.runs import read_log
-from ..measure.twin import build_model
 from ..version import __version__
 
 Results = list[dict[str, Any]]

@@ -1,6 +1,8 @@
-"""The plain twin of a config: the same everything without KernelDNA."""
+"""A config with another conv type, or with none: its plain twin."""
 
+import ast
 import copy
+from collections.abc import Iterable
 from typing import Any
 
 from mmengine.config import Config
@@ -8,10 +10,52 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
-from ..errors import check_one_of
+from ..errors import BadInput, check_one_of
 from ..openmmlab.conv_type import settings_of
+from ..peers import TYPES
 
-_OURS = 'KDNA'
+PLAIN = 'plain'
+CONV_TYPES = ('KernelDNA', *TYPES)
+
+
+def conv_cfgs(types: Iterable[str]) -> dict[str, dict | None]:
+    """The ``conv_cfg`` of each conv type by its text, plain first."""
+    return {name: parse_conv_type(name) for name in (PLAIN, *types)}
+
+
+def parse_conv_type(text: str) -> dict | None:
+    """The ``conv_cfg`` of ``TYPE`` or ``TYPE,argument=value,...``.
+
+    Raises:
+        BadInput: If there is no such conv type, or its arguments are not so
+            written.
+    """
+    kind, comma, arguments = text.partition(',')
+    if text == PLAIN:
+        return None
+    # A config may have brought more of them.
+    known = ('KernelDNA', *TYPES)
+    if kind not in known:
+        raise BadInput(
+            f'--types {text}: there is no conv type {kind!r}, expected one of '
+            f'{", ".join(known)}, with arguments as in ODConv,experts=4'
+        )
+    try:
+        call: Any = ast.parse(f'dict({arguments})', mode='eval').body
+        if call.args or (comma and not call.keywords):
+            raise ValueError('no argument=value')
+        values = {k.arg: _value(k.value) for k in call.keywords}
+    except (SyntaxError, ValueError) as error:
+        raise BadInput(
+            f'--types {text}: {arguments!r}: expected argument=value, as in '
+            f'ODConv,experts=4 ({error})'
+        ) from error
+    return dict(type=kind, **values)
+
+
+def _value(node: ast.expr) -> Any:
+    """A literal, or a word as it is: norm=LN."""
+    return node.id if isinstance(node, ast.Name) else ast.literal_eval(node)
 
 
 def library(cfg: Config) -> str:
@@ -54,11 +98,9 @@ def _switched(node: Any, conv_cfg: dict | None) -> Any:
     node.pop('kernel_dna', None)
     kind = node.get('type', '')
     kind = getattr(kind, '__name__', str(kind).rpartition('.')[2])
-    ours = settings_of(node.get('conv_cfg')) is not None
-    if kind.startswith(_OURS):
-        node['type'] = 'mmpretrain.' + kind.removeprefix(_OURS)
-        ours = True
-    if ours:
+    if extends := kind.startswith('KDNA'):
+        node['type'] = 'mmpretrain.' + kind.removeprefix('KDNA')
+    if extends or settings_of(node.get('conv_cfg')) is not None:
         node.pop('conv_cfg', None)
         if conv_cfg is not None:
             node['conv_cfg'] = dict(conv_cfg)
