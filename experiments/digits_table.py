@@ -16,7 +16,7 @@ from rich.table import Table
 
 from mmkdna import cli
 from mmkdna.datasets import prepare_data
-from mmkdna.measure import input_size
+from mmkdna.measure.configs import input_size
 from mmkdna.measure.rows import Rows, measured
 from mmkdna.measure.runs import SCORES, find_run, last_scores
 from mmkdna.measure.show import number, quartiles, write_table

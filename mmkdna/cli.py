@@ -18,20 +18,8 @@ from mmengine.registry import RUNNERS
 
 from .checkpoint import unsafe
 from .errors import BadInput
-from .measure import CONV_TYPES
+from .measure.configs import CONV_TYPES
 from .zoo import load_tensors_only
-
-
-class _Options(DictAction):
-    """KEY=VALUE; a key alone is a mistake of the command line."""
-
-    def __call__(  # type: ignore[override]
-        self, parser: Any, namespace: Any, values: Any, option: str
-    ) -> None:
-        for text in values:
-            if '=' not in text:
-                parser.error(f'{option} {text}: expected KEY=VALUE')
-        super().__call__(parser, namespace, values, option)
 
 
 def plain_parser(text: str | None) -> argparse.ArgumentParser:
@@ -54,12 +42,23 @@ def config_parser(
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=_Options,
+        type=_key_value,
+        action=DictAction,
         metavar='KEY=VALUE',
         help='override settings of the config, such as '
         'train_dataloader.batch_size=4 or key="[a,b]"',
     )
     return parser
+
+
+def _expect(text: str, holds: bool, expected: str) -> None:
+    if not holds:
+        raise argparse.ArgumentTypeError(f'{text}: expected {expected}')
+
+
+def _key_value(text: str) -> str:
+    _expect(text, '=' in text, 'KEY=VALUE')
+    return text
 
 
 def dimensions(form: str, example: str) -> Callable[[str], tuple[int, ...]]:
@@ -68,10 +67,9 @@ def dimensions(form: str, example: str) -> Callable[[str], tuple[int, ...]]:
     def parse(text: str) -> tuple[int, ...]:
         parts = text.split('x')
         right = all(part.isdecimal() and int(part) for part in parts)
-        if right and len(parts) == len(form.split('x')):
-            return tuple(map(int, parts))
-        what = f'{text}: expected {form}, such as {example}'
-        raise argparse.ArgumentTypeError(what)
+        right = right and len(parts) == len(form.split('x'))
+        _expect(text, right, f'{form}, such as {example}')
+        return tuple(map(int, parts))
 
     return parse
 
@@ -80,10 +78,9 @@ def at_least(least: int) -> Callable[[str], int]:
     """A type of arguments: whole numbers from ``least`` on."""
 
     def parse(text: str) -> int:
-        if text.isdecimal() and int(text) >= least:
-            return int(text)
-        what = f'{text}: expected a whole number of at least {least}'
-        raise argparse.ArgumentTypeError(what)
+        holds = text.isdecimal() and int(text) >= least
+        _expect(text, holds, f'a whole number of at least {least}')
+        return int(text)
 
     return parse
 

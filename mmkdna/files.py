@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import os.path as osp
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,31 +27,31 @@ def written_beside(path: str | Path) -> Iterator[str]:
     Raises:
         BadInput: If no file can be there.
     """
-    folder = osp.dirname(osp.abspath(path))
     if osp.isdir(path):
         raise BadInput(f'{path} cannot be written: it is a folder')
+    beside = f'{osp.abspath(path)}.{os.urandom(4).hex()}.part'
     try:
-        os.makedirs(folder, exist_ok=True)
-        handle, beside = tempfile.mkstemp(dir=folder, suffix='.part')
+        os.makedirs(osp.dirname(beside), exist_ok=True)
+        open(beside, 'x').close()
     except OSError as error:
         raise BadInput(f'{path} cannot be written: {error.strerror}') from None
-    os.close(handle)
     try:
         yield beside
-        # mkstemp's files are for their owner alone.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(beside, 0o666 & ~umask)
         os.replace(beside, path)
     except BaseException:
         os.unlink(beside)
         raise
 
 
+def write_text(text: str, path: str | Path) -> None:
+    """Write text, whole."""
+    with written_beside(path) as beside:
+        Path(beside).write_text(text, encoding='utf-8')
+
+
 def write_json(value: Any, path: str | Path) -> None:
     """Write JSON, whole."""
-    with written_beside(path) as beside, open(beside, 'w') as file:
-        json.dump(value, file, indent=1)
+    write_text(json.dumps(value, indent=1), path)
 
 
 def sha256(path: str) -> str:

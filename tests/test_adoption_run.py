@@ -13,7 +13,7 @@ from test_demo import run
 import mmkdna
 from mmkdna.checkpoint import read_weights
 from mmkdna.datasets.digit_scenes import write_scenes
-from mmkdna.measure import build_model
+from mmkdna.measure.configs import build_model
 from mmkdna.zoo import local_path
 
 pytestmark = pytest.mark.slow

@@ -12,14 +12,14 @@ from mmengine.registry import init_default_scope
 from test_model_configs import MODELS
 
 import mmkdna
-from mmkdna.measure import (
+from mmkdna.measure.batch import synthetic_batch
+from mmkdna.measure.complexity import multiply_adds
+from mmkdna.measure.configs import (
     build_model,
     input_size,
     library,
-    multiply_adds,
     plain_twin,
 )
-from mmkdna.measure.batch import synthetic_batch
 
 CONFIGS = Path(__file__).parent.parent / 'configs'
 KDNA = sorted(CONFIGS.rglob('kdna_*.py'))

@@ -11,8 +11,9 @@ from mmengine.optim import build_optim_wrapper
 
 import mmkdna
 from mmkdna.errors import BadInput
-from mmkdna.measure import build_model, library, multiply_adds
 from mmkdna.measure.batch import synthetic_batch
+from mmkdna.measure.complexity import multiply_adds
+from mmkdna.measure.configs import build_model, library
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / 'configs'

@@ -17,7 +17,7 @@ from zoo_server import ZooServer
 import mmkdna
 from mmkdna.checkpoint import read_checkpoint
 from mmkdna.errors import BadInput
-from mmkdna.measure import build_model, plain_twin
+from mmkdna.measure.configs import build_model, plain_twin
 from mmkdna.zoo import derive, download
 from mmkdna.zoo.__main__ import main as zoo
 from mmkdna.zoo.derive import source_url

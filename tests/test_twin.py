@@ -6,7 +6,7 @@ from mmengine.config import Config
 import mmkdna
 from mmkdna.backbones import KDNAResNet
 from mmkdna.datasets.prepare import check_pretrained
-from mmkdna.measure import plain_twin
+from mmkdna.measure.configs import plain_twin
 
 
 def twin(**backbone):

@@ -13,12 +13,12 @@ from rich.console import Console
 
 from mmkdna import cli
 from mmkdna.files import write_json
-from mmkdna.measure import CONV_TYPES, input_size, rows, show, subjects
+from mmkdna.measure import configs, rows, show, subjects
 
 
 def targets(args) -> Iterator[tuple]:
     """What is timed: its name, how it is built, its size, its types."""
-    types = args.types or CONV_TYPES
+    types = args.types or configs.CONV_TYPES
     if args.layer:
         name = 'layer ' + 'x'.join(map(str, args.layer))
         build = partial(subjects.layer_subject, args.layer)
@@ -29,8 +29,8 @@ def targets(args) -> Iterator[tuple]:
     for path in args.config:
         cfg = cli.load_config(path, args.cfg_options)
         build = partial(subjects.config_subject, cfg)
-        size, types = args.size or input_size(cfg), args.types or ['KernelDNA']
-        yield cli.short_name(path), build, size, types
+        size = args.size or configs.input_size(cfg)
+        yield cli.short_name(path), build, size, args.types or ['KernelDNA']
 
 
 def main(argv: Sequence[str] | None = None) -> None:

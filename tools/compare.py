@@ -14,10 +14,10 @@ from pathlib import Path
 
 from mmengine.device import get_device
 
-from mmkdna import cli, measure
+from mmkdna import cli
 from mmkdna.datasets import prepare_data
 from mmkdna.files import write_json
-from mmkdna.measure import rows, runs, show, subjects
+from mmkdna.measure import configs, rows, runs, show, subjects
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -40,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if not 0 < args.anneal <= 1:
         parser.error(f'--anneal {args.anneal}: expected above 0, at most 1')
-    types = args.types or measure.CONV_TYPES
-    measure.conv_cfgs(types)
+    types = args.types or configs.CONV_TYPES
+    configs.conv_cfgs(types)
     cfg = cli.load_config(args.config, args.cfg_options)
     name = Path(args.config).stem
     root = args.work_dir or Path('work_dirs/compare', name)
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         lambda one: cli.build_runner(one).train(),
     )
     cli.quiet()
-    size, device = args.size or measure.input_size(cfg), get_device()
+    size, device = args.size or configs.input_size(cfg), get_device()
     how = subjects.Conditions(args.batch, size, device)
     build = partial(subjects.config_subject, cfg, how=how)
     built = rows.build_subjects(types, build)

@@ -18,7 +18,7 @@ import mmkdna
 from mmkdna import cli
 from mmkdna.adoption.offline import adopt_weights
 from mmkdna.checkpoint import check_ending, read_weights, write_weights
-from mmkdna.measure import build_model
+from mmkdna.measure.configs import build_model
 from mmkdna.zoo import local_path
 
 

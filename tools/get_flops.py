@@ -13,7 +13,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from mmkdna import cli, measure
+from mmkdna import cli
+from mmkdna.measure.complexity import multiply_adds, parameters
+from mmkdna.measure.configs import build_model, input_size, plain_twin
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -30,19 +32,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         table.add_column(title, justify='right')
     for path in args.config:
         cfg = cli.load_config(path, args.cfg_options)
-        size = args.size or measure.input_size(cfg)
+        size = args.size or input_size(cfg)
         image = (3, *size)
-        ours, plain = (
-            measure.build_model(one) for one in (cfg, measure.plain_twin(cfg))
-        )
-        counts = measure.parameters(ours), measure.parameters(plain)
+        ours, plain = build_model(cfg), build_model(plain_twin(cfg))
+        counts = parameters(ours), parameters(plain)
         table.add_row(
             cli.short_name(path),
             'x'.join(map(str, size)),
             *(f'{count / 1e6:.2f}' for count in counts),
             f'{counts[0] / counts[1] - 1:+.1%}',
-            f'{measure.multiply_adds(ours, image) / 1e9:.3f}',
-            f'{measure.multiply_adds(plain, image) / 1e9:.3f}',
+            f'{multiply_adds(ours, image) / 1e9:.3f}',
+            f'{multiply_adds(plain, image) / 1e9:.3f}',
         )
     # A Markdown table is for a file, however wide.
     Console(width=200 if args.markdown else None).print(table)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from mmengine.device import get_device
 
 from mmkdna import cli
-from mmkdna.measure import library
+from mmkdna.measure.configs import library
 from mmkdna.measure.pictures import check_images, draw_found
 from mmkdna.zoo import load_tensors_only
 

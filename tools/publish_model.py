@@ -12,8 +12,9 @@ import os.path as osp
 import tempfile
 from collections.abc import Sequence
 
-from mmkdna import cli, measure
+from mmkdna import cli
 from mmkdna.datasets import prepare_data
+from mmkdna.measure import complexity, configs
 from mmkdna.measure.runs import in_percent
 from mmkdna.zoo import local_path
 from mmkdna.zoo.index import is_name
@@ -58,17 +59,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     release = prepare(local_path(args.src), cfg, args.ema, args.half)
     results = []
     if args.test:
-        result = dict(Task=TASKS[measure.library(cfg)], Dataset=args.dataset)
+        result = dict(Task=TASKS[configs.library(cfg)], Dataset=args.dataset)
         metrics = scores(cfg, release, args.work_dir)
         results.append({**result, 'Metrics': metrics})
     path = publish(release, args.out, name, results)
-    size = args.size or measure.input_size(cfg)
-    model = measure.build_model(cfg)
+    size = args.size or configs.input_size(cfg)
+    model = configs.build_model(cfg)
     metadata = {
         **({'Training Data': args.dataset} if args.dataset else {}),
         **release.training,
-        'Parameters': measure.parameters(model),
-        'Multiply-adds': measure.multiply_adds(model, (3, *size)),
+        'Parameters': complexity.parameters(model),
+        'Multiply-adds': complexity.multiply_adds(model, (3, *size)),
         'Precision': 'float16' if args.half else 'float32',
     }
     print(entry_text(name, path, cfg, metadata, results))

@@ -10,7 +10,7 @@ from rich.table import Table
 
 import mmkdna
 from mmkdna import cli
-from mmkdna.measure import build_model
+from mmkdna.measure.configs import build_model
 
 
 def main(argv: Sequence[str] | None = None) -> None:

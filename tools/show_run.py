@@ -15,7 +15,7 @@ from rich.table import Table
 from mmkdna import cli
 from mmkdna.datasets import prepare_data
 from mmkdna.errors import BadInput
-from mmkdna.measure import library
+from mmkdna.measure.configs import library
 from mmkdna.measure.pictures import draw_curves, draw_scenes
 from mmkdna.measure.runs import find_run
 from mmkdna.zoo import load_tensors_only

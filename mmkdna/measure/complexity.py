@@ -1,17 +1,14 @@
-"""Parameters, multiply-adds, and the input that these are counted at."""
+"""Parameters and multiply-adds of a model."""
 
 import copy
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from mmengine.config import Config
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import BadInput
-from .configs import library
 
 _MASKS = 100
 
@@ -19,40 +16,6 @@ _MASKS = 100
 def parameters(model: nn.Module) -> int:
     """How many numbers the parameters of a model hold."""
     return sum(p.numel() for p in model.parameters())
-
-
-def input_size(cfg: Config) -> tuple[int, int]:
-    """Height and width of the input, in pixels, as the config tests.
-
-    A detector's is the landscape frame of its Resize, padded; a segmentor's
-    the crop of its preprocessor; a classifier's its crop.
-
-    Raises:
-        BadInput: If the config does not say it.
-    """
-    scope = library(cfg)
-    size = None
-    if scope == 'mmseg':
-        size = cfg.model.get('data_preprocessor', {}).get('size')
-    else:
-        dataset = (cfg.get('test_dataloader') or {}).get('dataset', {})
-        while 'pipeline' not in dataset and 'dataset' in dataset:
-            dataset = dataset['dataset']
-        for step in dataset.get('pipeline', []):
-            if step.get('type') in ('Resize', 'CenterCrop'):
-                size = step.get('scale') or step.get('crop_size')
-    if size is None:
-        raise BadInput(
-            f'{cfg.filename} does not say the size of the input, expected a '
-            'Resize or crop in its test pipeline; say it with --size '
-            'HEIGHTxWIDTH'
-        )
-    size = (size, size) if isinstance(size, int) else tuple(size)
-    if scope == 'mmdet':
-        divisor = cfg.model.data_preprocessor.get('pad_size_divisor', 1)
-        short, long = sorted(math.ceil(s / divisor) * divisor for s in size)
-        return short, long
-    return size
 
 
 def _forward(model: Any, image: Tensor) -> None:
@@ -65,23 +28,19 @@ def _forward(model: Any, image: Tensor) -> None:
         model(image, mode='tensor')
         return
     model.rpn_head(model.extract_feat(image))
-    # RoIAlign, which has no meta kernel, multiplies no matrices.
-    for kind, count in (
-        ('bbox', model.test_cfg.rpn.max_per_img),
-        ('mask', _MASKS),
-    ):
-        if getattr(model.roi_head, f'with_{kind}'):
-            extractors, heads = (
-                # A cascade has several, in a list.
-                part if isinstance(part, nn.ModuleList) else [part]
-                for part in (
-                    getattr(model.roi_head, f'{kind}_roi_extractor'),
-                    getattr(model.roi_head, f'{kind}_head'),
-                )
-            )
-            for extractor, head in zip(extractors, heads, strict=True):
-                pooled = extractor.roi_layers[0].output_size
-                head(image.new_empty(count, extractor.out_channels, *pooled))
+    roi = model.roi_head
+    parts = [(roi.bbox_roi_extractor, roi.bbox_head)]
+    counts = [model.test_cfg.rpn.max_per_img, _MASKS]
+    if roi.with_mask:
+        parts.append((roi.mask_roi_extractor, roi.mask_head))
+    for (extractors, heads), count in zip(parts, counts, strict=False):
+        if not isinstance(heads, nn.ModuleList):
+            # Those of a cascade are lists.
+            extractors, heads = [extractors], [heads]
+        for extractor, head in zip(extractors, heads, strict=True):
+            # RoIAlign, which has no meta kernel, multiplies no matrices.
+            pooled = extractor.roi_layers[0].output_size
+            head(image.new_empty(count, extractor.out_channels, *pooled))
 
 
 def multiply_adds(

@@ -1,7 +1,8 @@
-"""A config with another conv type, or with none: its plain twin."""
+"""What a config says, with another conv type too, or its plain twin."""
 
 import ast
 import copy
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -68,6 +69,40 @@ def library(cfg: Config) -> str:
     what = f'{cfg.filename}: default_scope'
     check_one_of(what, scope, ('mmdet', 'mmseg', 'mmpretrain'))
     return scope
+
+
+def input_size(cfg: Config) -> tuple[int, int]:
+    """Height and width of the input, in pixels, as the config tests.
+
+    A detector's is the landscape frame of its Resize, padded; a segmentor's
+    the crop of its preprocessor; a classifier's its crop.
+
+    Raises:
+        BadInput: If the config does not say it.
+    """
+    scope = library(cfg)
+    size = None
+    if scope == 'mmseg':
+        size = cfg.model.get('data_preprocessor', {}).get('size')
+    else:
+        dataset = (cfg.get('test_dataloader') or {}).get('dataset', {})
+        while 'pipeline' not in dataset and 'dataset' in dataset:
+            dataset = dataset['dataset']
+        for step in dataset.get('pipeline', []):
+            if step.get('type') in ('Resize', 'CenterCrop'):
+                size = step.get('scale') or step.get('crop_size')
+    if size is None:
+        raise BadInput(
+            f'{cfg.filename} does not say the size of the input, expected a '
+            'Resize or crop in its test pipeline; say it with --size '
+            'HEIGHTxWIDTH'
+        )
+    size = (size, size) if isinstance(size, int) else tuple(size)
+    if scope == 'mmdet':
+        divisor = cfg.model.data_preprocessor.get('pad_size_divisor', 1)
+        short, long = sorted(math.ceil(s / divisor) * divisor for s in size)
+        return short, long
+    return size
 
 
 def plain_twin(cfg: Config) -> Config:

@@ -93,8 +93,8 @@ def draw_scenes(
 
     model = init_detector(cfg, checkpoint, device=get_device())
     dataset = DATASETS.build(cfg.val_dataloader.dataset)
-    visualizer = dict(type='DetLocalVisualizer', name='scenes', line_width=1)
-    draw: Any = VISUALIZERS.build(visualizer)
+    style = dict(name='scenes', line_width=1, alpha=0.5)
+    draw: Any = VISUALIZERS.build(dict(style, type='DetLocalVisualizer'))
     draw.dataset_meta = model.dataset_meta
     count = min(count, len(dataset))
     rows = -(-count // 2)

@@ -48,12 +48,11 @@ def interleave(
     runs: Mapping[str, Callable[[], object]],
     rounds: int,
     device: str = 'cpu',
-    warm_up: int = 2,
 ) -> dict[str, list[float]]:
     """Time several runs in turns (A B C, then C B A).
 
     Returns:
-        Seconds of each round after the warm-up, of the runs for which the
+        Seconds of each round, after two to warm up, of the runs for which the
         memory was enough.
     """
 
@@ -65,12 +64,12 @@ def interleave(
         return time.perf_counter() - start
 
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for number in range(warm_up + rounds):
+    for number in range(-2, rounds):
         for name in list(times) if number % 2 else list(times)[::-1]:
             last = _if_it_fits(partial(seconds, runs[name]))
             if last is None:
                 del times[name]
-            elif number >= warm_up:
+            elif number >= 0:
                 times[name].append(last)
     return times
 

@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ..files import written_beside
+from ..files import write_text, written_beside
 from .configs import PLAIN
 from .rows import Row, Rows
 
@@ -132,20 +132,11 @@ def _draw(
     figure = Figure((6.5 * len(panels), 4.5), dpi=110, layout='constrained')
     (axes,) = figure.subplots(1, len(panels), squeeze=False)
     for axis, (title, points) in zip(axes, panels.items(), strict=True):
-        plain = next((point[0] for point in points.values()), 0)
         for name, (parameters, y, low, high) in points.items():
             x = parameters / 1e6
             axis.errorbar(x, y, [[y - low], [high - y]], fmt='o', capsize=3)
-            # Smaller than the first, plain, is left of it; so is its name.
-            left = parameters < plain
-            axis.annotate(
-                name,
-                (x, y),
-                xytext=(-8 if left else 8, 5),
-                ha='right' if left else 'left',
-                textcoords='offset points',
-                fontsize=8,
-            )
+            where = dict(xytext=(8, 5), textcoords='offset points')
+            axis.annotate(name, (x, y), fontsize=8, **where)
         axis.margins(x=0.3, y=0.15)
         axis.set(xlabel='parameters, millions', ylabel=what)
         axis.set(xscale='log', yscale=scale)
@@ -175,6 +166,5 @@ def write_table(table: Table, path: Path) -> str:
     with console.capture() as capture:
         console.print(table)
     text = f'{capture.get().strip()}\n'
-    with written_beside(path) as beside:
-        Path(beside).write_text(text)
+    write_text(text, path)
     return text

@@ -59,15 +59,11 @@ class Conditions:
         return module
 
     def __str__(self) -> str:
-        words = [
-            f'batch {self.batch}',
-            'x'.join(map(str, self.size)),
-            self.device,
-            self.dtype,
-            'channels last' if self.channels_last else '',
-            'compiled' if self.compile else '',
-        ]
-        return ', '.join(filter(None, words))
+        size = 'x'.join(map(str, self.size))
+        words = [f'batch {self.batch}', size, self.device, self.dtype]
+        words += ['channels last'] if self.channels_last else []
+        words += ['compiled'] if self.compile else []
+        return ', '.join(words)
 
 
 @dataclass
@@ -170,21 +166,17 @@ def backbone_subject(
         BadInput: If torchvision is missing or has no such network.
     """
     try:
-        from torchvision.models import get_model, list_models
-    except ImportError as error:
+        from torchvision.models import get_model
+
+        model = get_model(name, weights=None)
+    except (ImportError, ValueError) as error:
         raise BadInput(
-            f'--backbone {name}: expected torchvision, which has it, to be '
-            f'installed ({error}); --layer needs torch and mmcv only'
+            f'--backbone {name}: torchvision has no such network, or is not '
+            f'installed ({error}); expected one such as resnet50, or --layer, '
+            'which needs torch and mmcv only'
         ) from error
-    if name not in list_models():
-        known = ', '.join(list_models(include='resnet*'))
-        raise BadInput(
-            f'--backbone {name}: torchvision has no such network; it has '
-            f'{known} and others'
-        )
-    model = switch_convs(get_model(name, weights=None), conv_cfg)
     x = torch.randn(how.batch, 3, *how.size)
-    return _subject(model, '', x, how)
+    return _subject(switch_convs(model, conv_cfg), '', x, how)
 
 
 def _subject(

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import BadInput
-from ..files import sha256, written_beside
+from ..files import sha256, write_text
 from .derive import derived_path
 from .index import Entry, Index, read_index
 from .scheme import SCHEME, resolve
@@ -52,8 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.command == 'table':
         (page,) = args.names
         new = rewritten(Path(page).read_text(encoding='utf-8'), index)
-        with written_beside(page) as beside:
-            Path(beside).write_text(new, encoding='utf-8')
+        write_text(new, page)
         return
     entries = [index.find(name.removeprefix(SCHEME)) for name in args.names]
     if args.command == 'show':

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..checkpoint import read_checkpoint, write_weights
 from ..errors import BadInput
 from ..families import list_families
-from ..files import sha256, written_beside
+from ..files import sha256, write_text
 from ..measure.configs import build_model
 from ..measure.runs import read_log
 from ..version import __version__
@@ -170,8 +170,7 @@ def publish(release: Release, folder: str, name: str, results: Results) -> str:
     path = osp.join(folder, f'{name}-{sha256(beside)[:8]}.safetensors')
     os.replace(beside, path)
     if release.log:
-        with written_beside(_log_of(path)) as log:
-            Path(log).write_text('\n'.join(release.log) + '\n')
+        write_text('\n'.join(release.log) + '\n', _log_of(path))
     return path
 
 
