@@ -17,7 +17,7 @@ from mmkdna.measure.configs import (
     CONV_TYPES,
     build_model,
     parse_conv_type,
-    switched,
+    twin_of,
 )
 from mmkdna.measure.rows import equalise, interleave, saved_bytes
 from mmkdna.measure.subjects import (
@@ -275,14 +275,14 @@ def test_a_type_that_a_config_brings_is_known(monkeypatch):
 
 def test_kernel_dna_alone_is_the_config_as_it_is():
     cfg = Config.fromfile(CLASSIFIER)
-    assert switched(cfg, dict(type='KernelDNA')).model == cfg.model
-    other = switched(cfg, dict(type='KernelDNA', min_channels=64)).model
+    assert twin_of(cfg, dict(type='KernelDNA')).model == cfg.model
+    other = twin_of(cfg, dict(type='KernelDNA', min_channels=64)).model
     assert other.backbone.conv_cfg.min_channels == 64
 
 
 @pytest.mark.parametrize('kind', CONV_TYPES[1:])
 def test_one_word_of_the_config_switches_the_type(kind):
-    cfg = switched(Config.fromfile(CLASSIFIER), dict(type=kind))
+    cfg = twin_of(Config.fromfile(CLASSIFIER), dict(type=kind))
     model = build_model(cfg)
     dynamic = [m for m in model.modules() if isinstance(m, DynamicConv2d)]
     assert {m.kind for m in dynamic} == {kind}

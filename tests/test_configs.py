@@ -18,7 +18,7 @@ from mmkdna.measure.configs import (
     build_model,
     input_size,
     library,
-    plain_twin,
+    twin_of,
 )
 
 CONFIGS = Path(__file__).parent.parent / 'configs'
@@ -58,7 +58,7 @@ def read(path):
     return Config.fromfile(path)
 
 
-def twin_of(path):
+def parent_of(path):
     """The plain config that a KernelDNA config inherits from."""
     tree = path.read_text().split("_base_ = '", 1)[1]
     return (path.parent / tree.split("'", 1)[0]).resolve()
@@ -79,7 +79,7 @@ def test_the_configs_of_the_mission_are_there():
 
 
 def test_every_plain_config_has_its_kernel_dna_config():
-    assert {twin_of(path) for path in KDNA} == {p.resolve() for p in PLAIN}
+    assert {parent_of(path) for path in KDNA} == {p.resolve() for p in PLAIN}
 
 
 def assert_as_before(config, model):
@@ -144,12 +144,12 @@ def comparable(cfg):
 
 @pytest.mark.parametrize('path', KDNA, ids=name)
 def test_twins_differ_only_in_what_makes_one_kernel_dna(path):
-    ours, plain = read(path), read(twin_of(path))
+    ours, plain = read(path), read(parent_of(path))
     text = repr(plain.to_dict())
     assert 'KernelDNA' not in text
     assert 'KDNA' not in text
     own_backbone = str(ours.model.backbone.type).startswith('KDNA')
-    ours, plain = comparable(plain_twin(ours)), comparable(plain)
+    ours, plain = comparable(twin_of(ours)), comparable(plain)
     if own_backbone:
         # The paper's network starts from weights of its own.
         for settings in (ours, plain):
@@ -158,7 +158,7 @@ def test_twins_differ_only_in_what_makes_one_kernel_dna(path):
 
 
 def test_twin_of_the_papers_backbone_is_the_class_that_it_extends():
-    cfg = plain_twin(Config.fromfile(CONFIGS / 'kdna_r18_in1k.py'))
+    cfg = twin_of(Config.fromfile(CONFIGS / 'kdna_r18_in1k.py'))
     assert cfg.model.backbone.type == 'mmpretrain.ResNet'
     assert mmkdna.list_families(build_model(cfg)) == []
 

@@ -13,7 +13,7 @@ from safetensors import safe_open
 import mmkdna
 from mmkdna.checkpoint import read_weights, write_weights
 from mmkdna.errors import BadInput
-from mmkdna.measure.configs import build_model, plain_twin
+from mmkdna.measure.configs import build_model, twin_of
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / 'configs/digits/adopted_r18.py'
@@ -35,7 +35,7 @@ def convert():
 
 @pytest.fixture(scope='module')
 def plain():
-    return build_model(plain_twin(Config.fromfile(CONFIG)))
+    return build_model(twin_of(Config.fromfile(CONFIG)))
 
 
 @pytest.fixture

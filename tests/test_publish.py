@@ -17,7 +17,7 @@ from zoo_server import ZooServer
 import mmkdna
 from mmkdna.checkpoint import read_checkpoint
 from mmkdna.errors import BadInput
-from mmkdna.measure.configs import build_model, plain_twin
+from mmkdna.measure.configs import build_model, twin_of
 from mmkdna.zoo import derive, download
 from mmkdna.zoo.__main__ import main as zoo
 from mmkdna.zoo.derive import source_url
@@ -144,7 +144,7 @@ def test_averaged_weights_on_request(publish, model, tmp_path):
 
 
 def test_what_is_not_published(publish, model, tmp_path):
-    plain = build_model(plain_twin(Config.fromfile(CONFIG)))
+    plain = build_model(twin_of(Config.fromfile(CONFIG)))
     with pytest.raises(BadInput, match='weight is the kernel of a plain lay'):
         publish(run(plain))
     with pytest.raises(BadInput, match=r"missing \['backbone.*unexpected"):
@@ -182,7 +182,7 @@ def upstream(tmp_path, monkeypatch):
     """A plain backbone on a server, as torchvision names its files."""
     monkeypatch.setenv('MMKDNA_HOME', str(tmp_path / 'cache'))
     monkeypatch.setattr(download, 'BACK_OFF', 0.01)
-    plain = build_model(plain_twin(Config.fromfile(CONFIG))).backbone
+    plain = build_model(twin_of(Config.fromfile(CONFIG))).backbone
     state = {**plain.state_dict(), 'fc.weight': torch.ones(1000, 512)}
     torch.save(state, tmp_path / 'plain.pth')
     body = (tmp_path / 'plain.pth').read_bytes()

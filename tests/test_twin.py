@@ -6,12 +6,12 @@ from mmengine.config import Config
 import mmkdna
 from mmkdna.backbones import KDNAResNet
 from mmkdna.datasets.prepare import check_pretrained
-from mmkdna.measure.configs import plain_twin
+from mmkdna.measure.configs import twin_of
 
 
 def twin(**backbone):
     cfg = Config(dict(model=dict(type='X', backbone=backbone)))
-    return plain_twin(cfg).model.backbone.to_dict()
+    return twin_of(cfg).model.backbone.to_dict()
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from mmkdna import cli
 from mmkdna.measure.complexity import multiply_adds, parameters
-from mmkdna.measure.configs import build_model, input_size, plain_twin
+from mmkdna.measure.configs import build_model, input_size, twin_of
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg = cli.load_config(path, args.cfg_options)
         size = args.size or input_size(cfg)
         image = (3, *size)
-        ours, plain = build_model(cfg), build_model(plain_twin(cfg))
+        ours, plain = build_model(cfg), build_model(twin_of(cfg))
         counts = parameters(ours), parameters(plain)
         table.add_row(
             cli.short_name(path),

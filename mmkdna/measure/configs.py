@@ -105,23 +105,18 @@ def input_size(cfg: Config) -> tuple[int, int]:
     return size
 
 
-def plain_twin(cfg: Config) -> Config:
-    """A copy of a config whose model is plain; see :func:`switched`."""
-    return switched(cfg, None)
+def twin_of(cfg: Config, conv_cfg: dict | None = None) -> Config:
+    """A copy of a config, plain or with another conv type.
 
-
-def switched(cfg: Config, conv_cfg: dict | None) -> Config:
-    """A copy of a config with another conv type where KernelDNA is.
-
-    The ``conv_cfg`` takes the place of each of the type ``KernelDNA``; None is
-    plain. Each ``kernel_dna`` goes, and each backbone of
-    :mod:`mmkdna.backbones` becomes the class of mmpretrain that it extends.
+    The ``conv_cfg`` takes the place of each of the type ``KernelDNA``. Each
+    ``kernel_dna`` goes, and each backbone of :mod:`mmkdna.backbones` becomes
+    the class of mmpretrain that it extends.
     ``dict(type='KernelDNA')``, without an argument, leaves all as it is.
     """
-    twin = copy.deepcopy(cfg)
+    cfg = copy.deepcopy(cfg)
     if conv_cfg != dict(type='KernelDNA'):
-        twin.model = _switched(twin.model.to_dict(), conv_cfg)
-    return twin
+        cfg.model = _switched(cfg.model.to_dict(), conv_cfg)
+    return cfg
 
 
 def _switched(node: Any, conv_cfg: dict | None) -> Any:

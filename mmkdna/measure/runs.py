@@ -10,7 +10,7 @@ from mmengine.runner import find_latest_checkpoint
 from ..errors import BadInput
 from ..files import write_json
 from ..peers import TYPES
-from .configs import conv_cfgs, switched
+from .configs import conv_cfgs, twin_of
 
 # Title and factor to percent.
 SCORES = {
@@ -113,7 +113,7 @@ def train_types(
     # All types with a seed before the next: cut short, it still compares.
     for seed in seeds:
         for name, conv_cfg in conv_cfgs(types).items():
-            one = switched(cfg, conv_cfg)
+            one = twin_of(cfg, conv_cfg)
             layer = TYPES.get(conv_cfg['type']) if conv_cfg else None
             if layer is not None and layer.temperatures:
                 hooks = one.get('custom_hooks') or []

@@ -16,7 +16,7 @@ from ..families import form_families
 from ..peers.geometry import GEOMETRY
 from .batch import synthetic_batch
 from .complexity import multiply_adds
-from .configs import build_model, switched
+from .configs import build_model, twin_of
 
 DTYPES = ('float32', 'bfloat16', 'float16')
 MODES = ('forward', 'backward', 'step')
@@ -206,12 +206,12 @@ def config_subject(
     how: Conditions,
     batch: dict | None = None,
 ) -> Subject:
-    """The model of a config, its conv type :func:`switched`.
+    """The model of a config, its conv type :func:`twin_of`.
 
     The ``step`` is with the config's optimizer, without its mixed precision;
     ``batch`` is what a dataloader gives, noise by default.
     """
-    cfg = switched(cfg, conv_cfg)
+    cfg = twin_of(cfg, conv_cfg)
     model: Any = how.place(build_model(cfg))
     if getattr(model.data_preprocessor, 'size', None) is not None:
         # A segmentor's pads each image to the crop that it trains on.
