@@ -121,7 +121,7 @@ def short_name(path: str) -> str:
 def add_runner_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what training and testing share: work dir and launcher."""
     add = parser.add_argument
-    text = 'of logs, checkpoints, metrics (work_dirs/NAME_OF_THE_CONFIG)'
+    text = 'of what a run writes (default: work_dirs/NAME_OF_THE_CONFIG)'
     add('--work-dir', help=text)
     text = 'what started the processes of a distributed job'
     known = ['none', 'pytorch', 'slurm', 'mpi']
