@@ -178,6 +178,13 @@ def test_a_kernel_of_nan_is_said(log):
     assert model[1][2].kernel().isfinite().all()
 
 
+def test_on_meta_there_is_nothing_to_lose(log):
+    with torch.device('meta'):
+        model = convert(convs())
+    assert families(model) == ['1.0 <- 1.1', '1.2 <- 1.3']
+    assert 'off their own' not in log.text
+
+
 def test_once_more_is_another_part_or_nothing():
     model = convert(convs(), families=[['1.0', '1.1']])
     before = {k: v.clone() for k, v in model.state_dict().items()}

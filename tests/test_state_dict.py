@@ -266,7 +266,7 @@ class TestPartialLoads:
         assert torch.equal(child.kernel(), parent.weight)
         assert 'off their own by 0.50' in log.text
 
-    def test_a_member_by_itself(self):
+    def test_a_member_by_itself(self, log):
         model = randomise(build(R18))
         child, parent = model.layer4[1].conv1, model.layer4[1].conv2
         kernel = torch.randn(32, 32, 3, 3)
@@ -274,6 +274,10 @@ class TestPartialLoads:
         assert str(child.load_state_dict({'weight': kernel})) == ALL
         assert torch.equal(child.kernel(), kernel)
         assert child.adapter.routing.is_open()
+        assert 'off their own' not in log.text
+        child.load_state_dict({'weight': 2 * kernel})
+        assert torch.equal(child.kernel(), kernel)
+        assert 'off their own by 0.50' in log.text
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
@@ -352,6 +356,10 @@ def test_residuals_of_before_are_dropped_and_said(log):
     state['layer4.1.conv1.residual'] = torch.ones(32, 32, 3, 3)
     state['layer4.1.conv1.fade'] = torch.tensor(0.5)
     assert str(model.load_state_dict(state)) == ALL
+    # Another's of that name is no such thing.
+    model.layer1.register_buffer('fade', torch.zeros(()))
+    model.load_state_dict({**state, 'layer1.fade': torch.ones(())})
+    assert model.layer1.fade == 1
     assert 'residuals of an earlier version are dropped' in log.text
 
 

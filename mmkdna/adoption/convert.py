@@ -81,49 +81,41 @@ def revert(model: nn.Module) -> nn.Module:
     """
     members = _members(model)
     inside = set(members.values())
-    apart = [
-        name
-        for name, layer in members.items()
-        if not inside.issuperset([layer.family.parent, *layer.family.children])
-    ]
-    if apart:
-        raise BadInput(
-            'the families of these layers have members elsewhere, or have '
-            f'lost their parent: {", ".join(apart)}. Revert the whole model'
-        )
-    made = [
-        name
-        for name, layer in members.items()
-        if type(layer) not in MEMBERS.values()
-    ]
-    if made:
-        raise BadInput(
-            f'the weights of these layers are parametrised: {", ".join(made)}.'
-            ' Remove that first (parametrize.remove_parametrizations)'
-        )
-    gated = [
-        name
-        for name, layer in members.items()
-        if layer.adapter is not None and not layer.adapter.routing.is_open()
-    ]
-    if gated:
-        raise BadInput(
-            'the gates of these layers depend on their input, so no plain '
-            f'layer computes the same: {", ".join(gated)}. Only a model whose '
-            "gates are exactly 1 (gate='identity', not trained) can be "
-            'reverted.'
-        )
-    kernels = {
-        layer: layer.kernel().detach().clone()
-        for layer in members.values()
-        if layer.adapter is not None
-    }
+    _refuse(
+        [
+            name
+            for name, layer in members.items()
+            if not inside >= {layer.family.parent, *layer.family.children}
+        ],
+        'the families of these layers have members elsewhere, or have lost '
+        'their parent',
+        'Revert the whole model',
+    )
+    _refuse(
+        [n for n, m in members.items() if type(m) not in MEMBERS.values()],
+        'the weights of these layers are parametrised',
+        'Remove that first (parametrize.remove_parametrizations)',
+    )
+    children = {n: m for n, m in members.items() if m.adapter is not None}
+    _refuse(
+        [n for n, m in children.items() if not m.adapter.routing.is_open()],
+        'the gates of these layers depend on their input, so no plain layer '
+        'computes the same',
+        "Only a model whose gates are exactly 1 (gate='identity', not "
+        'trained) can be reverted.',
+    )
+    kernels = {m: m.kernel().detach().clone() for m in children.values()}
     for layer in members.values():
         unlink(layer, kernels.get(layer))
     return model
 
 
-def _members(model: nn.Module) -> dict[str, KernelDNALayer]:
+def _refuse(names: list[str], why: str, then: str) -> None:
+    if names:
+        raise BadInput(f'{why}: {", ".join(names)}. {then}')
+
+
+def _members(model: nn.Module) -> dict[str, Any]:
     return {
         name: layer
         for name, layer in model.named_modules()

@@ -1,0 +1,191 @@
+"""What the layers of a checkpoint have, and what a layer here takes of it.
+
+The kernel of each layer is its own or, of a child, another's times a
+modulation; plain networks have kernels of the first kind alone.
+"""
+
+import copy
+import re
+from collections.abc import Container, Mapping, MutableMapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import BadInput
+from ..layers import KernelDNALayer, StaticModulation
+
+STATIC, ROUTING = 'adapter.static.', 'adapter.routing.'
+CHILD = f'{STATIC}filter'
+_ENTRY = re.compile(
+    # The first that fits: an adapter's norm has a weight, too.
+    r'(?:(.*?)\.)??(weight|residual|fade'
+    r'|adapter\.(?:static|routing)\.(?:norm\.)?\w+)'
+)
+
+
+class Source:
+    """The layers of a checkpoint.
+
+    Args:
+        state: The checkpoint; :meth:`put` and :meth:`drop` change it.
+        prefix: Of the names of the module that is loaded.
+        noted: The parent of each child as the checkpoint says. Where it does
+            not, they are the model's, if no layer stands in another role.
+        ours: The parent of each child of the model, ``''`` if elsewhere.
+        here: Names of the model's layers.
+
+    Raises:
+        BadInput: If one does.
+    """
+
+    def __init__(
+        self,
+        state: MutableMapping[str, Tensor],
+        prefix: str,
+        noted: Mapping[str, str] | None,
+        ours: Mapping[str, str],
+        here: Container[str],
+    ):
+        self.state, self.prefix, self.ours = state, prefix, ours
+        self.layers: dict[str, dict[str, Tensor]] = {}
+        for key in state:
+            inside = key.startswith(prefix)
+            entry = inside and _ENTRY.fullmatch(key, len(prefix))
+            if entry:
+                of_layer = self.layers.setdefault(entry[1] or '', {})
+                of_layer[entry[2]] = state[key]
+        children = [
+            n for n, entries in self.layers.items() if CHILD in entries
+        ]
+        self.parents = dict.fromkeys(children, '')
+        if noted is None:
+            other = [n for n in children if n in here and n not in ours]
+            plain = [n for n in ours if 'weight' in self.layers.get(n, {})]
+            if children and (other or plain):
+                raise self.refusal([*other, *plain])
+            noted = ours
+        self.parents = {name: noted.get(name, '') for name in children}
+
+    def key(self, name: str, entry: str) -> str:
+        """A key of the checkpoint; the module itself has no name."""
+        return f'{self.prefix}{name}.{entry}' if name else self.prefix + entry
+
+    def drop(self, name: str, entry: str) -> str:
+        """Drop an entry of a layer, and return its key."""
+        key = self.key(name, entry)
+        del self.layers[name][entry], self.state[key]
+        return key
+
+    def put(self, name: str, entries: dict[str, Tensor]) -> None:
+        """Replace what a layer has."""
+        for entry in [*self.layers.get(name, {})]:
+            self.drop(name, entry)
+        self.layers[name] = entries
+        for entry, value in entries.items():
+            self.state[self.key(name, entry)] = value
+
+    def kernel(self, name: str) -> Tensor | None:
+        """That of a layer; None where it is not there."""
+        owner = self.parents.get(name, name)
+        if name in self.parents and not owner:
+            return None
+        kernel = self.layers.get(owner, {}).get('weight')
+        return derive(kernel, self.static(name))
+
+    def static(self, name: str) -> dict[str, Tensor]:
+        """A child's modulation; empty for a layer of its own kernel."""
+        if name not in self.parents:
+            return {}
+        return below(self.layers[name], STATIC)
+
+    def is_open(self, name: str, layer: nn.Module) -> bool:
+        """Whether a child's gate is exactly 1 for every input."""
+        settings = getattr(layer, 'kernel_dna', None)
+        gate = below(self.layers[name], ROUTING)
+        last = gate.keys() & {'excite', 'bias', 'excite_bias'}
+        moved = any(gate[key].any() for key in last)
+        return (
+            getattr(settings, 'gate', 'identity') == 'identity' and not moved
+        )
+
+    def adapter(
+        self, name: str, child: KernelDNALayer, parent: str
+    ) -> dict[str, Tensor]:
+        """That of a layer which is a child of this parent in the model."""
+        kernel = self.kernel(name)
+        assert kernel is not None
+        entries = _at_start(child, kernel)
+        if name in self.parents:
+            learned = self.layers[name].items()
+            entries = {k: v for k, v in entries.items() if ROUTING not in k}
+            entries |= {k: v for k, v in learned if ROUTING in k}
+        own, its = self.static(name), self.static(parent)
+        if self.parents.get(name, name) == self.parents.get(parent, parent):
+            # Both are one kernel times a modulation, so each the other's.
+            for key in own | its:
+                own_factor, its_factor = (
+                    1 + static.get(key, kernel.new_zeros(1)).float()
+                    for static in (own, its)
+                )
+                ratio = own_factor / its_factor - 1
+                ratio = torch.where(ratio.isfinite(), ratio, 0)
+                entries[STATIC + key] = ratio.to(kernel)
+        return entries
+
+    def refusal(self, names: list[str]) -> BadInput:
+        """The error for layers of which something has no place here."""
+        rows = [('layer', 'in the checkpoint', 'in this model')]
+        for name in dict.fromkeys([*names, *self.parents, *self.ours]):
+            roles = _role(self.parents, name), _role(self.ours, name)
+            rows.append((name, *roles))
+        width = max(len(cell) for row in rows for cell in row) + 2
+        lines = (''.join(cell.ljust(width) for cell in row) for row in rows)
+        table = '\n'.join(map(str.rstrip, lines))
+        return BadInput(
+            'the checkpoint has other families than this model, and what it '
+            f'learned for {", ".join(dict.fromkeys(names))} has no place in '
+            "it. Build the model with the checkpoint's conv_cfg "
+            '(families=[[...]] lists them), or train again from plain '
+            f'weights.\n{table}'
+        )
+
+
+def _role(parents: Mapping[str, str], name: str) -> str:
+    if name in parents:
+        return f'child of {parents[name]}'.removesuffix(' of ')
+    return 'parent' if name in parents.values() else 'plain'
+
+
+def _at_start(child: KernelDNALayer, kernel: Tensor) -> dict[str, Tensor]:
+    """A child's adapter at its start, to be loaded beside this kernel.
+
+    What starts at random stays as it is, the same in all processes of a job.
+    """
+    start: Any = copy.deepcopy(child.adapter)
+    if start.static.filter.is_meta:
+        start.to_empty(device=kernel.device).reset_parameters()
+    start.static.reset_parameters()
+    if start.routing.identity_gate:
+        nn.init.zeros_(start.routing.excite)
+        nn.init.zeros_(start.routing.bias)
+    entries: dict[str, Tensor] = start.to(kernel).state_dict(prefix='adapter.')
+    return entries
+
+
+def below(entries: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries of this prefix, without it."""
+    return {
+        key.removeprefix(prefix): value
+        for key, value in entries.items()
+        if key.startswith(prefix)
+    }
+
+
+def derive(
+    kernel: Tensor | None, static: Mapping[str, Tensor]
+) -> Tensor | None:
+    """A child's kernel, of its parent's and the entries of its static half."""
+    if kernel is None or not static:
+        return kernel
+    return StaticModulation.derive(kernel, **static)
