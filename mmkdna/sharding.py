@@ -59,8 +59,9 @@ def whole_families(
         module, recurse, nonwrapped_numel: What FSDP asks about.
         policy: Which modules become units: a function of
             :mod:`torch.distributed.fsdp.wrap` or of mmengine's registry
-            ``FUNCTIONS``, as itself or by its name. A module that holds only
-            a part of a family does not.
+            ``FUNCTIONS``, as itself or by its name. Neither a module that
+            holds only a part of a family does, nor a head: OpenMMLab calls
+            its ``loss``, which gathers nothing.
         **kwargs: Of that policy.
     """
     ask: Any = policy
@@ -72,7 +73,8 @@ def whole_families(
         nonwrapped_numel=nonwrapped_numel,
         **kwargs,
     )
-    return bool(chosen) and (recurse or not _cuts_a_family(module))
+    never = hasattr(module, 'loss') or _cuts_a_family(module)
+    return bool(chosen) and (recurse or not never)
 
 
 def _cuts_a_family(module: nn.Module) -> bool:

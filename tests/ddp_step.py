@@ -89,6 +89,29 @@ def check(conv_cfg: dict, rank: int) -> None:
     print(f"rank {rank}: {conv_cfg['type']}'s gradients agree")
 
 
+def check_accumulated(rank: int) -> None:
+    """A step of two halves is one of the whole."""
+    torch.manual_seed(0)
+    whole = MODELS.build(dict(type='Net', conv_cfg=CONV_CFGS[0])).double()
+    halves = copy.deepcopy(whole)
+    images = torch.randn(8, 3, 64, 64).double()[4 * rank : 4 * rank + 4]
+    for model, parts, count in (
+        (whole, [images], 1),
+        (halves, images.split(2), 2),
+    ):
+        wrapped = MMDistributedDataParallel(model.train())
+        sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+        optimizer = OptimWrapper(sgd, accumulative_counts=count)
+        optimizer.initialize_count_status(model, 0, len(parts))
+        for part in parts:
+            with optimizer.optim_context(wrapped):
+                loss = wrapped(part, mode='loss')['loss']
+            optimizer.update_params(loss / 1)
+    for name, parameter in halves.named_parameters():
+        torch.testing.assert_close(parameter, whole.get_parameter(name))
+    print(f'rank {rank}: accumulated steps agree')
+
+
 def main() -> None:
     dist.init_process_group('gloo')
     rank, world = dist.get_rank(), dist.get_world_size()
@@ -97,6 +120,7 @@ def main() -> None:
 
     for conv_cfg in CONV_CFGS:
         check(conv_cfg, rank)
+    check_accumulated(rank)
     leave_job()
 
 

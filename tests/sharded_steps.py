@@ -14,6 +14,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import (
     FullStateDictConfig,
     FullyShardedDataParallel,
+    MixedPrecision,
     StateDictType,
 )
 from torch.nn.parallel import DistributedDataParallel
@@ -21,9 +22,12 @@ from torch.nn.parallel import DistributedDataParallel
 import mmkdna
 
 try:
-    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 except ImportError:
-    from torch.distributed._composable.fsdp import fully_shard
+    from torch.distributed._composable.fsdp import (
+        MixedPrecisionPolicy,
+        fully_shard,
+    )
 
 UNITS = {
     'whole': (),
@@ -32,8 +36,11 @@ UNITS = {
 }
 
 
+GROUPS = {'BN': {}, 'GN': dict(num_groups=8)}
+
+
 class Net(nn.Module):
-    def __init__(self, with_cp=False):
+    def __init__(self, with_cp=False, norm='BN'):
         super().__init__()
         self.backbone = MODELS.build(
             dict(
@@ -42,6 +49,7 @@ class Net(nn.Module):
                 base_channels=8,
                 stem_channels=8,
                 with_cp=with_cp,
+                norm_cfg=dict(type=norm, **GROUPS[norm]),
                 conv_cfg=dict(type='KernelDNA', min_channels=32),
             )
         )
@@ -54,10 +62,10 @@ class Net(nn.Module):
         return self.backbone(x)[-1]
 
 
-def build(**kwargs):
+def build(dtype=torch.float64, **kwargs):
     torch.manual_seed(0)
     # In double: rounding grows with each step, and sums have other orders.
-    return Net(**kwargs).double()
+    return Net(**kwargs).to(dtype)
 
 
 def is_unit(name, module, units):
@@ -70,11 +78,12 @@ def is_unit(name, module, units):
 def steps(model, count=5):
     """The losses of some steps on this process's images."""
     rank, size = dist.get_rank(), dist.get_world_size()
+    dtype = next(model.parameters()).dtype
     optimizer = torch.optim.SGD(model.parameters(), lr=0.005, momentum=0.9)
     images = torch.Generator().manual_seed(1)
     losses = []
     for _ in range(count):
-        x = torch.randn(2 * size, 3, 64, 64, generator=images).double()
+        x = torch.randn(2 * size, 3, 64, 64, generator=images).to(dtype)
         loss = model(x[2 * rank : 2 * rank + 2]).square().mean()
         optimizer.zero_grad()
         loss.backward()
@@ -83,12 +92,28 @@ def steps(model, count=5):
     return torch.stack(losses)
 
 
-def fsdp2(units, families=True, checkpoint=False, with_cp=False, **kwargs):
-    model = build(with_cp=with_cp)
+def checkpoint_blocks(model):
+    """Not reentrant, as torch's wrapper has it."""
+    checkpoints.apply_activation_checkpointing(
+        model, check_fn=lambda module: isinstance(module, Bottleneck)
+    )
+    return model
+
+
+def without_wrapper(state):
+    """A state dict under the names of the module without checkpoints."""
+    return {
+        key.replace('_checkpoint_wrapped_module.', ''): value.full_tensor()
+        if hasattr(value, 'full_tensor')
+        else value
+        for key, value in state.items()
+    }
+
+
+def fsdp2(units, families=True, checkpoint=False, model=None, **kwargs):
+    model = model or build()
     if checkpoint:
-        checkpoints.apply_activation_checkpointing(
-            model, check_fn=lambda module: isinstance(module, Bottleneck)
-        )
+        checkpoint_blocks(model)
     mesh = init_device_mesh('cpu', (dist.get_world_size(),))
     if families:
         mmkdna.shard_families(model, mesh=mesh, **kwargs)
@@ -98,16 +123,11 @@ def fsdp2(units, families=True, checkpoint=False, with_cp=False, **kwargs):
             fully_shard(module, mesh=mesh, **kwargs)
     fully_shard(model, mesh=mesh, **kwargs)
     losses = steps(model)
-    return losses, {
-        key.replace('_checkpoint_wrapped_module.', ''): value.full_tensor()
-        if hasattr(value, 'full_tensor')
-        else value
-        for key, value in model.state_dict().items()
-    }
+    return losses, without_wrapper(model.state_dict())
 
 
-def fsdp1(units, families=True):
-    model = build()
+def fsdp1(units, families=True, model=None, **kwargs):
+    model = model or build()
     chosen = {m for n, m in model.named_modules() if is_unit(n, m, units)}
 
     def policy(module, recurse, nonwrapped_numel):
@@ -120,6 +140,7 @@ def fsdp1(units, families=True):
             module=model,
             auto_wrap_policy=whole if families else policy,
             device_id=torch.device('cpu'),
+            **kwargs,
         )
     )
     losses = steps(model)
@@ -129,17 +150,21 @@ def fsdp1(units, families=True):
         return losses, model.state_dict()
 
 
-def check(name, run, losses, weights):
+def check(name, run, losses, weights, rtol=1e-5, atol=1e-6):
     got, state = run()
-    torch.testing.assert_close(got, losses, rtol=1e-5, atol=0)
+    torch.testing.assert_close(got.to(losses), losses, rtol=rtol, atol=0)
     assert list(state) == list(weights)
     for key, value in weights.items():
         # Statistics are of each process's own images.
         if 'running' not in key and 'num_batches' not in key:
             torch.testing.assert_close(
-                state[key], value, rtol=1e-5, atol=1e-6, msg=f'{name}: {key}'
+                state[key].to(value),
+                value,
+                rtol=rtol,
+                atol=atol,
+                msg=f'{name}: {key}',
             )
-    print(f'rank {dist.get_rank()}: {name} equals DDP', flush=True)
+    print(f'rank {dist.get_rank()}: {name} agrees', flush=True)
 
 
 def refused(name, run):
@@ -173,7 +198,29 @@ def main():
         losses,
         weights,
     )
-    refused('fsdp2 reentrant', lambda: fsdp2('block', with_cp=True))
+    ddp = DistributedDataParallel(checkpoint_blocks(build()))
+    blocks = functools.partial(steps, ddp)
+    check(
+        'ddp checkpointed block',
+        lambda: (blocks(), without_wrapper(ddp.module.state_dict())),
+        losses,
+        weights,
+    )
+    # In bfloat16, with a norm that a CPU has for it: as the network that is
+    # one unit, in which a family needs nothing.
+    single = functools.partial(build, torch.float32, norm='GN')
+    half = torch.bfloat16, torch.float32
+    mixed = dict(mp_policy=MixedPrecisionPolicy(*half))
+    losses, weights = fsdp2('whole', False, model=single(), **mixed)
+    run = functools.partial(fsdp2, 'block', model=single(), **mixed)
+    check('fsdp2 mixed block', run, losses, weights, rtol=0.02, atol=1e-3)
+    mixed = dict(mixed_precision=MixedPrecision(*half))
+    losses, weights = fsdp1('whole', model=single(), **mixed)
+    run = functools.partial(fsdp1, 'block', model=single(), **mixed)
+    check('fsdp1 mixed block', run, losses, weights, rtol=0.02, atol=1e-3)
+    refused(
+        'fsdp2 reentrant', lambda: fsdp2('block', model=build(with_cp=True))
+    )
     refused('fsdp2 without', lambda: fsdp2('block', families=False))
     refused('fsdp1 without', lambda: fsdp1('block', families=False))
     ddp = DistributedDataParallel(build(with_cp=True))
