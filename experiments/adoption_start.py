@@ -242,15 +242,18 @@ def table(out: Path) -> None:
             runs = [json.loads(f.read_text()) for f in files]
             if not runs:
                 continue
-            ends = [run['end'] for run in runs]
-            spread = statistics.stdev(ends) if len(ends) > 1 else math.nan
-            print(
-                f'{task:7} {way:13} n={len(ends)} '
-                f'{statistics.mean(ends):6.2f} +- {spread:4.2f}  '
-                f'parameters {runs[0]["parameters"]:,}  '
-                f'start {runs[0].get("start", math.nan):5.1f}  '
-                f'{[round(e, 2) for e in ends]}'
-            )
+            for score in ('end', 'mask'):
+                if score not in runs[0]:
+                    continue
+                ends = [run[score] for run in runs]
+                spread = statistics.stdev(ends) if len(ends) > 1 else math.nan
+                print(
+                    f'{task:7} {way:13} {score:5} n={len(ends)} '
+                    f'{statistics.mean(ends):6.2f} +- {spread:4.2f}  '
+                    f'parameters {runs[0]["parameters"]:,}  '
+                    f'start {runs[0].get("start", math.nan):5.1f}  '
+                    f'{[round(e, 2) for e in ends]}'
+                )
 
 
 def main() -> None:
