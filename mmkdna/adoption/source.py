@@ -61,7 +61,7 @@ class Source:
         self.parents = dict.fromkeys(children, '')
         if noted is None:
             other = [n for n in children if n in here and n not in ours]
-            plain = [n for n in ours if 'weight' in self.layers.get(n, {})]
+            plain = [n for n in ours if self.weight(n) is not None]
             if children and (other or plain):
                 raise self.refusal([*other, *plain])
             noted = ours
@@ -85,12 +85,17 @@ class Source:
         for entry, value in entries.items():
             self.state[self.key(name, entry)] = value
 
+    def weight(self, name: str) -> Tensor | None:
+        """The weight of a layer; None where it has none."""
+        return self.layers.get(name, {}).get('weight')
+
     def kernel(self, name: str) -> Tensor | None:
         """That of a layer; None where it is not there."""
-        owner = self.parents.get(name, name)
-        if name in self.parents and not owner:
-            return None
-        kernel = self.layers.get(owner, {}).get('weight')
+        if name not in self.parents:
+            return self.weight(name)
+        # Without a name it is outside.
+        parent = self.parents[name]
+        kernel = self.weight(parent) if parent else None
         return derive(kernel, self.static(name))
 
     def static(self, name: str) -> dict[str, Tensor]:

@@ -132,7 +132,7 @@ def translate(
     if faded:
         _warn('residuals of an earlier version are dropped', faded)
     for name, member in members.items():
-        kernel = source.layers.get(name, {}).get('weight')
+        kernel = source.weight(name)
         if kernel is not None and kernel.shape != member.kernel_shape:
             # As torch does for what it loads.
             error_msgs.append(
@@ -140,12 +140,25 @@ def translate(
                 f'{tuple(kernel.shape)} in the checkpoint, '
                 f'{member.kernel_shape} in the model.'
             )
-    new: dict[str, dict[str, Tensor]] = {}
-    lost, refused = {}, []
+    new, lost = _moved(source, layers, ours)
+    for name, entries in new.items():
+        source.put(name, entries)
+    log_loss(lost)
+    _say_who_follows(source, members)
+
+
+def _moved(
+    source: Source, layers: Mapping[str, Any], ours: Mapping[str, str]
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, float]]:
+    """What layers in another role than in the checkpoint get of it.
+
+    And how far the new children start from kernels of their own.
+    """
+    new, lost, refused = {}, {}, []
     for name, layer in layers.items():
         there, here = source.parents.get(name), ours.get(name)
-        has_kernel = 'weight' in source.layers.get(name, {})
-        if there == here or not (has_kernel or name in source.parents):
+        absent = there is None and source.weight(name) is None
+        if there == here or absent:
             continue
         kernel = source.kernel(name)
         if kernel is None or (
@@ -164,10 +177,7 @@ def translate(
             lost[name] = distance(kernel, start)
     if refused:
         raise source.refusal(refused)
-    for name, entries in new.items():
-        source.put(name, entries)
-    log_loss(lost)
-    _say_who_follows(source, members)
+    return new, lost
 
 
 def distance(kernel: Tensor, other: Tensor | None) -> float:
