@@ -8,8 +8,6 @@ from mmpretrain.models.backbones import ConvNeXt
 from ..errors import check_one_of
 from .arguments import settings, share_pointwise
 
-ARCHS = ('tiny', 'small', 'base')
-
 
 @MODELS.register_module(force=True)
 class KDNAConvNeXt(ConvNeXt):
@@ -34,7 +32,7 @@ class KDNAConvNeXt(ConvNeXt):
     def __init__(
         self, arch: str = 'tiny', conv_cfg: dict | None = None, **kwargs: Any
     ) -> None:
-        check_one_of('arch', arch, ARCHS)
+        check_one_of('arch', arch, ('tiny', 'small', 'base'))
         defaults = dict(kernel_sizes=[1], min_channels=1, family_size=3)
         mine = settings(conv_cfg, **defaults)
         super().__init__(arch, **kwargs)

@@ -8,7 +8,6 @@ from mmpretrain.models.backbones import MobileNetV2
 from ..errors import check_one_of
 from .arguments import settings, share_pointwise
 
-WIDTHS = (1.0, 0.5)
 # Family size by the number of the stage, as the authors share.
 FAMILY_SIZES = {3: 2, 4: 3, 5: 2, 6: 2}
 
@@ -40,7 +39,7 @@ class KDNAMobileNetV2(MobileNetV2):
         conv_cfg: dict | None = None,
         **kwargs: Any,
     ) -> None:
-        check_one_of('widen_factor', widen_factor, WIDTHS)
+        check_one_of('widen_factor', widen_factor, (1.0, 0.5))
         mine = settings(conv_cfg, kernel_sizes=[1], min_channels=1)
         super().__init__(widen_factor, **kwargs)
         for number, size in FAMILY_SIZES.items():
