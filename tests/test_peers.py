@@ -378,3 +378,9 @@ def test_gradients_are_those_of_finite_differences(kind, pixels):
         return torch.func.functional_call(model, given, (x,))
 
     assert torch.autograd.gradcheck(forward, (x, *parameters), fast_mode=True)
+
+
+@pytest.mark.parametrize('size', [(3, 3, 3), 0, 2.5], ids=str)
+def test_a_convolution_that_is_not_2d_is_refused(size):
+    with pytest.raises(ValueError, match='kernel_size=.*expected an int of'):
+        build_conv_layer(dict(type='DyConv'), 8, 8, size)

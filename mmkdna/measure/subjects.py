@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import BadInput
 from ..families import form_families
-from ..peers.geometry import GEOMETRY
+from ..peers.base import GEOMETRY
 from .batch import synthetic_batch
 from .complexity import multiply_adds
 from .configs import build_model, twin_of

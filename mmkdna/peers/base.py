@@ -8,11 +8,18 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..errors import check_int, check_known, check_one_of
+from ..errors import are_ints, check, check_int, check_known, check_one_of
 from ..families.forming import when_built
 from ..layers.norm import NORMS
-from .geometry import CONV2D, GEOMETRY, plain_conv
 
+CONV2D = inspect.signature(nn.Conv2d)
+"""The arguments of :class:`torch.nn.Conv2d`."""
+GEOMETRY = [
+    name
+    for name in CONV2D.parameters
+    if name not in ('bias', 'device', 'dtype')
+]
+"""Those of them that are attributes of a conv."""
 SHORTCUT = 'downsample'
 """What every ResNet calls the conv of a block's shortcut."""
 _IMAGE_CHANNELS = 4
@@ -60,7 +67,7 @@ class DynamicConv2d(nn.Module):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
-        plain = plain_conv(self.kind, *args, **kwargs)
+        plain = _checked(self.kind, *args, **kwargs)
         for name in (*GEOMETRY, 'output_padding'):
             setattr(self, name, getattr(plain, name))
         self._border: list[int] = plain._reversed_padding_repeated_twice
@@ -143,6 +150,24 @@ class DynamicConv2d(nn.Module):
         nn.init.kaiming_normal_(conv.weight, mode='fan_out')
         conv.to(like).train(self.training)
         return conv.requires_grad_(like.requires_grad)
+
+
+def _checked(kind: str, *args: Any, **kwargs: Any) -> nn.Conv2d:
+    """The plain conv of these arguments, without storage."""
+    bound = CONV2D.bind(*args, **kwargs)
+    bound.apply_defaults()
+    given = bound.arguments
+    layer = f'{kind} conv {given["in_channels"]} -> {given["out_channels"]}: '
+    for name in ('kernel_size', 'stride', 'padding', 'dilation'):
+        value, least = given[name], int(name != 'padding')
+        pair = value if isinstance(value, (tuple, list)) else (value, value)
+        holds = len(pair) == 2 and are_ints(tuple(pair), least)
+        if name == 'padding':
+            holds = holds or isinstance(value, str)
+        expected = f'an int of at least {least} or two of them: it is 2-d'
+        check(layer + name, value, holds, expected)
+    # It checks the rest itself.
+    return nn.Conv2d(**{**given, 'device': 'meta'})
 
 
 class Squeeze(nn.Module):
