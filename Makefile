@@ -1,4 +1,7 @@
-PYTHON := $(or $(MMKDNA_PYTHON),.venv/bin/python)
+# Or `original`, on the command line; each has an environment of its own.
+STACK := maintained
+VENV := .venv$(filter-out -maintained,-$(STACK))
+PYTHON := $(or $(MMKDNA_PYTHON),$(VENV)/bin/python)
 # So that a user's own MMKDNA_PYTHON needs no install of mmkdna.
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 # Every process imports 5000 files; compiled once, in a third of the time.
@@ -17,7 +20,7 @@ help:
 	@echo "make setup      only the set-up: .venv with the tested stack"
 
 setup:
-	@python3 tools/bootstrap.py
+	@MMKDNA_STACK='$(STACK)' python3 tools/bootstrap.py
 
 demo: setup
 	$(PYTHON) tools/train.py configs/digits/kdna_maskrcnn_r18.py --work-dir work_dirs/demo

@@ -13,17 +13,28 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
-def bootstrap(tmp_path, monkeypatch):
-    monkeypatch.setenv('MMKDNA_HOME', str(tmp_path / 'home'))
-    monkeypatch.delenv('MMKDNA_PYTHON', raising=False)
-    spec = importlib.util.spec_from_file_location(
-        'bootstrap', ROOT / 'tools' / 'bootstrap.py'
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.HOME.mkdir()
-    monkeypatch.setattr(module, 'READY', tmp_path / 'ready')
-    return module
+def load(tmp_path, monkeypatch):
+    """Load it for a stack; its files are in a temporary folder."""
+
+    def load(stack):
+        monkeypatch.setenv('MMKDNA_HOME', str(tmp_path / 'home'))
+        monkeypatch.setenv('MMKDNA_STACK', stack)
+        monkeypatch.delenv('MMKDNA_PYTHON', raising=False)
+        spec = importlib.util.spec_from_file_location(
+            'bootstrap', ROOT / 'tools' / 'bootstrap.py'
+        )
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        module.HOME.mkdir()
+        monkeypatch.setattr(module, 'READY', tmp_path / 'ready')
+        return module
+
+    return load
+
+
+@pytest.fixture
+def bootstrap(load):
+    return load('')
 
 
 @pytest.mark.parametrize(
@@ -32,6 +43,10 @@ def bootstrap(tmp_path, monkeypatch):
         ('error: No space left on device (os error 28)', 'the disk is full'),
         ('client error (Connect): dns error', 'index cannot be reached'),
         ('Connection refused (os error 111)', 'index cannot be reached'),
+        (
+            'torch==2.4.1 has no wheels with a matching Python ABI tag',
+            'put python3 of 3.10 to 3.12 first',
+        ),
         ('fatal error: Python.h: No such file', 'python3-dev'),
         ('first\nninja: build stopped\n\n', 'failed (ninja: build stopped)'),
     ],
@@ -86,13 +101,34 @@ def test_environment_that_is_complete_is_left_alone(bootstrap, monkeypatch):
         bootstrap.main()
 
 
-def test_pins_of_the_requirements_are_found(bootstrap):
-    assert bootstrap.pins('onedl-mmcv', 'torch') == [
-        'torch==2.13.0',
-        'onedl-mmcv==2.3.6',
-    ]
+@pytest.mark.parametrize(
+    ('stack', 'folder', 'torch', 'mmcv'),
+    [
+        ('', '.venv', 'torch==2.13.0', 'onedl-mmcv==2.3.6'),
+        ('maintained', '.venv', 'torch==2.13.0', 'onedl-mmcv==2.3.6'),
+        ('original', '.venv-original', 'torch==2.4.1', 'mmcv==2.1.0'),
+    ],
+)
+def test_a_stack_has_its_folder_and_its_pins(load, stack, folder, torch, mmcv):
+    bootstrap = load(stack)
+    assert ROOT / folder == bootstrap.VENV
+    assert bootstrap.pins('mmcv', 'torch') == [torch, mmcv]
+    assert len(bootstrap.pins(*bootstrap.FIRST.split())) == 7
     with pytest.raises(SystemExit, match='nothing-like-this'):
         bootstrap.pins('nothing-like-this')
+
+
+def test_a_stack_that_is_unknown_is_named():
+    done = subprocess.run(
+        ['make', 'test', 'STACK=newest'],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    assert done.stdout == ''
+    expected = 'STACK=newest is unknown, expected maintained or original.'
+    assert expected in done.stderr
 
 
 def test_environment_that_is_broken_is_a_sentence(bootstrap, monkeypatch):

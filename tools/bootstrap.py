@@ -1,7 +1,8 @@
-"""Make `.venv` with the tested stack; `make demo` and `make test` call this.
+"""Make `.venv` with a tested stack; `make demo` and `make test` call this.
 
 It needs Python and a C++ compiler, and does nothing twice: a complete `.venv`
 is left alone, mmcv's compiled ops stay in `~/.cache/mmkdna` (MMKDNA_HOME).
+MMKDNA_STACK=original makes `.venv-original` of `requirements-original.txt`.
 With MMKDNA_PYTHON=/path/to/python it only checks that environment.
 """
 
@@ -17,12 +18,15 @@ from pathlib import Path
 from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
-VENV = ROOT / '.venv'
+STACKS = {'maintained': '', 'original': '-original'}
+STACK = os.environ.get('MMKDNA_STACK') or 'maintained'
+SUFFIX = STACKS.get(STACK, '-unknown')
+VENV = ROOT / f'.venv{SUFFIX}'
 PYTHON = VENV / 'bin' / 'python'
 READY = VENV / 'mmkdna-ready'
-REQUIREMENTS = ROOT / 'requirements.txt'
+REQUIREMENTS = ROOT / f'requirements{SUFFIX}.txt'
 HOME = Path(os.environ.get('MMKDNA_HOME') or Path.home() / '.cache' / 'mmkdna')
-LOG = HOME / 'setup.log'
+LOG = HOME / f'setup{SUFFIX}.log'
 NEEDED_GIB = 8
 FIRST = 'torch torchvision numpy setuptools wheel ninja pip'
 # What a user's own environment must have; after a colon, the distribution.
@@ -35,8 +39,6 @@ MODULES = (
 MIM = 'onedl-mim==0.5.1'
 WHEEL = '-v --no-deps --no-build-isolation --no-binary :all: -w'
 COMPILER_FLAGS = '-O2 -g0 -w'
-# What torch's build of an extension adds to the flags of Python's own.
-TORCH_FLAGS = ['-std=c++17', '-DTORCH_API_INCLUDE_EXTENSION_H']
 AGAIN = 'then run the same command'
 CAUSES = {  # why a command failed, by what it printed
     'No space left|Disk quota exceeded': 'the disk is full; it needs about '
@@ -45,6 +47,8 @@ CAUSES = {  # why a command failed, by what it printed
     'Failed to fetch|error sending request|NewConnectionError|'
     'Network is unreachable|Temporary failure|No matching distribution': 'the '
     'package index cannot be reached; check the network (and a proxy)',
+    'matching Python (version|ABI) tag': 'a package has no wheel for this '
+    'Python; put python3 of 3.10 to 3.12 first on the PATH',
     'Python.h: No such file': 'the headers of Python are missing; install '
     'them (Debian and Ubuntu: apt-get install python3-dev)',
 }
@@ -159,9 +163,10 @@ def find_uv() -> str:
 
 
 def pins(*names: str) -> list[str]:
-    """The lines of requirements.txt for these distributions."""
-    lines = map(str.strip, REQUIREMENTS.read_text().splitlines())
-    found = [x for x in lines if re.split('[^a-zA-Z0-9-]', x)[0] in names]
+    """The lines of the requirements for these; mmcv may be onedl-mmcv."""
+    lines = REQUIREMENTS.read_text().splitlines()
+    wanted = re.compile(rf'(onedl-)?({"|".join(names)})(?![\w-])')
+    found = [line for line in lines if wanted.match(line)]
     if len(found) != len(names):
         fail(f'{REQUIREMENTS} should pin each of {", ".join(names)} once')
     return found
@@ -176,7 +181,7 @@ def mmcv_wheel() -> Path:
         '{sysconfig.get_platform()}-{kind}")'
     )
     folder = HOME / 'wheels' / key
-    (pin,) = pins('onedl-mmcv')
+    (pin,) = pins('mmcv')
     pattern = f'{pin.replace("-", "_").replace("==", "-")}-*.whl'
     if not list(folder.glob(pattern)):
         compile_mmcv(pin, folder)
@@ -219,24 +224,28 @@ def precompiled_header(compiler: str, work: Path) -> str:
     """Have torch's headers parsed once, not once a file; the flag for it.
 
     gcc ignores a header made with other flags than the build's: those that
-    setuptools has for C, and torch's own.
+    setuptools has for C, and torch's own, which may name the ABI of C++.
     """
     version = subprocess.run([compiler, '--version'], capture_output=True)
     if b'Free Software Foundation' not in version.stdout:
         return ''
     flags = output_of(
-        'import sysconfig; from torch.utils.cpp_extension import *;'
+        'import sysconfig, torch; from torch.utils.cpp_extension import *;'
         'from setuptools._distutils.ccompiler import new_compiler;'
         'from setuptools._distutils.sysconfig import customize_compiler;'
         'c = new_compiler(); customize_compiler(c);'
         'paths = [*include_paths(), sysconfig.get_path("include")];'
-        'print(*c.compiler_so[1:], *(f"-I{p}" for p in paths), sep="\\n")',
+        'named = hasattr(BuildExtension, "_add_gnu_cpp_abi_flag");'
+        'abi = int(torch._C._GLIBCXX_USE_CXX11_ABI);'
+        'abi = [f"-D_GLIBCXX_USE_CXX11_ABI={abi}"] * named;'
+        'flags = [*c.compiler_so[1:], *(f"-I{p}" for p in paths)];'
+        'print(*flags, *abi, sep="\\n")',
         CFLAGS=COMPILER_FLAGS,
     ).splitlines()
     header = work / 'torch_types.h'
     header.write_text('#include <torch/types.h>\n')
-    flags += [*TORCH_FLAGS, '-x', 'c++-header', str(header)]
-    run([compiler, *flags, '-o', f'{header}.gch'])
+    flags += ['-std=c++17', '-DTORCH_API_INCLUDE_EXTENSION_H']
+    run([compiler, *flags, '-x', 'c++-header', header, '-o', f'{header}.gch'])
     return f' -include {header}'
 
 
@@ -265,6 +274,8 @@ def set_up() -> None:
 
 
 def main() -> None:
+    if STACK not in STACKS:
+        fail(f'STACK={STACK} is unknown, expected {" or ".join(STACKS)}.')
     if own := os.environ.get('MMKDNA_PYTHON'):
         check_own(own)
         return
