@@ -1,5 +1,6 @@
 """Checkpoints on disk: read without running anything, written whole."""
 
+import codecs
 import json
 import os.path as osp
 import pickle
@@ -35,6 +36,8 @@ SAFE = [
     *{type(np.dtype(kind)) for kind in ('f4', 'f8', 'i4', 'i8', 'u1', '?')},
     np.float64(0).__reduce__()[0],
     np.zeros(0).__reduce__()[0],
+    # Bytes, as an older pickle protocol has them: a text and its encoding.
+    codecs.encode,
 ]
 """What mmengine's runner itself saves beside tensors."""
 

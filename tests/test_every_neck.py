@@ -163,6 +163,10 @@ TABLES = dict(
     },
 )  # fmt: skip
 
+# Not every release of mmdet has it.
+if 'CLRFPN' not in registered('mmdet', 'necks'):
+    del TABLES['mmdet']['CLRFPN']
+
 EXCLUDED = dict(mmdet={}, mmseg={}, mmpretrain={})
 
 # No nn.Sequential or nn.ModuleList holds two of their convs of one shape.

@@ -1,5 +1,6 @@
 """A pickle that would run code is refused wherever a checkpoint is read."""
 
+import codecs
 import os
 import runpy
 import sys
@@ -12,6 +13,7 @@ import torch
 from mmengine.runner import CheckpointLoader
 from zoo_server import ZooServer
 
+from mmkdna.checkpoint import read_checkpoint
 from mmkdna.errors import BadInput
 from mmkdna.zoo import load_tensors_only
 
@@ -28,18 +30,18 @@ train_cfg = dict(max_epochs=1)
 
 
 class Hostile:
-    """Touches a file when it is unpickled."""
+    """Calls a function when it is unpickled."""
 
-    def __init__(self, marker):
-        self.marker = marker
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
 
     def __reduce__(self):
-        return os.system, (f'touch {self.marker}',)
+        return self.call
 
 
 @pytest.fixture
-def hostile(tmp_path, monkeypatch):
-    """A folder with a config, images, and a checkpoint that is a trap."""
+def folder(tmp_path, monkeypatch):
+    """A folder with a config and images; the working directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', raising=False)
     for label in range(10):
@@ -48,12 +50,17 @@ def hostile(tmp_path, monkeypatch):
         pixels = np.full((48, 48, 3), 20 * label, np.uint8)
         cv2.imwrite(str(folder / '0.png'), pixels)
     (tmp_path / 'tiny.py').write_text(CONFIG)
-    torch.save(
-        {'state_dict': {}, 'meta': Hostile(tmp_path / 'ran')}, 'trap.pth'
-    )
     schemes = CheckpointLoader._schemes.copy()
     yield tmp_path
     CheckpointLoader._schemes = schemes
+
+
+@pytest.fixture
+def hostile(folder):
+    """The same, with a checkpoint that is a trap: it would touch a file."""
+    trap = Hostile(os.system, f'touch {folder / "ran"}')
+    torch.save({'state_dict': {}, 'meta': trap}, 'trap.pth')
+    return folder
 
 
 def refused(folder):
@@ -119,3 +126,43 @@ def test_nobody_overrules_it(hostile, monkeypatch):
         torch.load('trap.pth', weights_only=False)
     assert refused(hostile)
     assert os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] == '1'
+
+
+def test_what_the_runner_writes_loads_and_resumes(folder, tool, capsys):
+    train = tool('train').main
+    train(['tiny.py', '--work-dir', 'run'])
+    read = read_checkpoint('run/epoch_1.pth')
+    whole = torch.load('run/epoch_1.pth', weights_only=False)
+    logged = read['message_hub']['log_scalars']
+    expected = whole['message_hub']['log_scalars']
+    assert logged.keys() == expected.keys() > {'train/loss', 'train/lr'}
+    for name, buffer in expected.items():
+        for got, written in zip(logged[name].data, buffer.data, strict=True):
+            np.testing.assert_array_equal(got, written)
+        assert logged[name].current() == buffer.current()
+    assert read['message_hub']['runtime_info']['epoch'] == 0
+
+    longer = ['--cfg-options', 'train_cfg.max_epochs=2']
+    resume = ['--work-dir', 'run', '--resume', 'run/epoch_1.pth']
+    train(['tiny.py', *resume, *longer])
+    assert 'resumed epoch: 1' in capsys.readouterr().out
+    assert Path('run/epoch_2.pth').exists()
+
+
+@pytest.mark.parametrize(
+    ('function', 'arguments'),
+    [
+        (codecs.decode, (b'6d', 'hex')),
+        (codecs.lookup, ('hex',)),
+        (eval, ('1 + 1',)),
+        (getattr, (np.ndarray, 'tofile')),
+    ],
+)
+def test_no_function_is_called_beside_those_of_the_runner(
+    tmp_path, function, arguments
+):
+    path = tmp_path / 'trap.pth'
+    trap = Hostile(function, *arguments)
+    torch.save({'state_dict': {}, 'meta': trap}, path)
+    with pytest.raises(BadInput, match=f'calls .*{function.__name__}, and'):
+        read_checkpoint(str(path))

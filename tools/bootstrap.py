@@ -213,6 +213,7 @@ def compile_mmcv(pin: str, folder: Path) -> None:
             [PYTHON, '-m', 'pip', 'wheel', *WHEEL.split(), work, pin],
             CFLAGS=COMPILER_FLAGS + precompiled_header(compiler, Path(work)),
             MMCV_WITH_OPS='1',
+            PIP_NO_CACHE_DIR='1',  # a wheel there may be of another torch
             MAX_JOBS=os.environ.get('MAX_JOBS', str(os.cpu_count())),
             PATH=f'{PYTHON.parent}{os.pathsep}{os.environ["PATH"]}',
         )
