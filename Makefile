@@ -18,6 +18,7 @@ help:
 	@echo "make docs       build the documentation site into site/"
 	@echo "make pictures   redraw the pictures of the documentation"
 	@echo "make setup      only the set-up: .venv with the tested stack"
+	@echo "STACK=original  behind any of them: OpenMMLab's own releases, in .venv-original"
 
 setup:
 	@MMKDNA_STACK='$(STACK)' python3 tools/bootstrap.py

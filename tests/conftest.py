@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import os
+from importlib import metadata
 from pathlib import Path
 
 # Before torch is imported: the tests' processes share the cores.
@@ -22,6 +23,18 @@ import mmkdna
 ROOT = Path(__file__).parent.parent
 MOST_PROCESSES = 4
 """Each takes about 2 GB of memory."""
+
+
+MODULES = 'torch torchvision mmengine mmcv mmdet mmseg mmpretrain numpy'
+
+
+def pytest_report_header():
+    """The versions, whatever the distributions are called."""
+    found = metadata.packages_distributions()
+    return ', '.join(
+        f'{name} {metadata.version(found[name][0])}'
+        for name in MODULES.split()
+    )
 
 
 def pytest_xdist_auto_num_workers(config):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -116,6 +117,13 @@ def test_a_stack_has_its_folder_and_its_pins(load, stack, folder, torch, mmcv):
     assert len(bootstrap.pins(*bootstrap.FIRST.split())) == 7
     with pytest.raises(SystemExit, match='nothing-like-this'):
         bootstrap.pins('nothing-like-this')
+
+
+@pytest.mark.parametrize('stack', ['maintained', 'original'])
+def test_the_readme_has_the_versions_of_a_stack(load, stack):
+    text = load(stack).REQUIREMENTS.read_text()
+    versions = re.findall(r'^[\w-]+==(\S+)$', text, re.MULTILINE)[:7]
+    assert f' | {" | ".join(versions)} |' in (ROOT / 'README.md').read_text()
 
 
 def test_a_stack_that_is_unknown_is_named():
