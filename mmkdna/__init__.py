@@ -7,6 +7,7 @@
 
 from . import peers
 from .adoption import convert, revert
+from .deploy import bake, load_baked
 from .families import Family, form_families, list_families
 from .openmmlab import KernelDNA
 from .report import report
@@ -20,9 +21,11 @@ __all__ = [
     'Family',
     'KernelDNA',
     '__version__',
+    'bake',
     'convert',
     'form_families',
     'list_families',
+    'load_baked',
     'peers',
     'report',
     'revert',

@@ -120,6 +120,7 @@ BELOW = {
     'backbones': FORMED | {'openmmlab'},
     'peers': FORMED,
     'adoption': FORMED | {'checkpoint', 'openmmlab'},
+    'deploy': FORMED | {'checkpoint', 'adoption'},
     'measure': FORMED | {'checkpoint', 'adoption', 'openmmlab', 'peers'},
     'zoo': FORMED | {'checkpoint', 'adoption', 'measure'},
 }

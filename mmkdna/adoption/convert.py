@@ -79,23 +79,7 @@ def revert(model: nn.Module) -> nn.Module:
             families is not in the model, or one is parametrised. The model is
             as it was.
     """
-    members = _members(model)
-    inside = set(members.values())
-    _refuse(
-        [
-            name
-            for name, layer in members.items()
-            if not inside >= {layer.family.parent, *layer.family.children}
-        ],
-        'the families of these layers have members elsewhere, or have lost '
-        'their parent',
-        'Revert the whole model',
-    )
-    _refuse(
-        [n for n, m in members.items() if type(m) not in MEMBERS.values()],
-        'the weights of these layers are parametrised',
-        'Remove that first (parametrize.remove_parametrizations)',
-    )
+    members = members_alone(model)
     children = {n: m for n, m in members.items() if m.adapter is not None}
     _refuse(
         [n for n, m in children.items() if not m.adapter.routing.is_open()],
@@ -108,6 +92,32 @@ def revert(model: nn.Module) -> nn.Module:
     for layer in members.values():
         unlink(layer, kernels.get(layer))
     return model
+
+
+def members_alone(model: nn.Module) -> dict[str, Any]:
+    """The members of a model, by name, that can leave their families.
+
+    Raises:
+        BadInput: If a family has a member elsewhere, or one is parametrised.
+    """
+    members = _members(model)
+    inside = set(members.values())
+    _refuse(
+        [
+            name
+            for name, layer in members.items()
+            if not inside >= {layer.family.parent, *layer.family.children}
+        ],
+        'the families of these layers have members elsewhere, or have lost '
+        'their parent',
+        'Take the whole model',
+    )
+    _refuse(
+        [n for n, m in members.items() if type(m) not in MEMBERS.values()],
+        'the weights of these layers are parametrised',
+        'Remove that first (parametrize.remove_parametrizations)',
+    )
+    return members
 
 
 def _refuse(names: list[str], why: str, then: str) -> None:

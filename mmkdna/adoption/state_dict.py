@@ -16,19 +16,22 @@ alone. What a layer here is decides what it takes of that:
 import logging
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from ..errors import BadInput
 from ..families.sites import walk
 from ..layers import KernelDNALayer
 from .source import STATIC, Source, below, derive
 
 PLAN = 'kernel_dna_families'
 """Where a state dict's metadata has the parent of each child."""
+BAKED = 'kernel_dna_baked'
+"""Where it says that the model was baked."""
 
 
 class _Load(threading.local):
@@ -58,6 +61,21 @@ def watch(model: nn.Module) -> None:
                 translate, with_module=True
             )
             module._register_state_dict_hook(_note_plan)
+
+
+def unwatch(model: nn.Module) -> list[nn.Module]:
+    """Undo :func:`watch` in a model, and return the modules it watched."""
+    found = []
+    for module in model.modules():
+        hooks = module._load_state_dict_pre_hooks
+        for key, hook in list(hooks.items()):
+            if getattr(hook, 'hook', None) is translate:
+                del hooks[key]
+                found.append(module)
+        notes = module._state_dict_hooks
+        for key in [k for k, hook in notes.items() if hook is _note_plan]:
+            del notes[key]
+    return found
 
 
 def _note_plan(
@@ -97,6 +115,19 @@ def _members(module: nn.Module) -> dict[str, KernelDNALayer]:
 
 
 @torch.no_grad()
+def _refuse_baked(
+    members: Iterable[str], state: Mapping, prefix: str, metadata: Mapping
+) -> None:
+    """A baked child has a kernel of its own, which would be lost here."""
+    gates = tuple(f'{prefix}{name}.gate.' for name in members)
+    if BAKED in metadata or any(key.startswith(gates) for key in state):
+        raise BadInput(
+            'the checkpoint is baked, and the model is not: load it with '
+            'mmkdna.load_baked(model, PATH), or take the checkpoint that it '
+            'was baked from'
+        )
+
+
 def translate(
     module: nn.Module,
     state_dict: dict[str, Tensor],
@@ -121,6 +152,7 @@ def translate(
     _load.inside = weakref.WeakSet([*module.modules()][1:])
     layers: dict[str, Any] = dict(module.named_modules(remove_duplicate=False))
     members, ours = _members(module), plan(module)
+    _refuse_baked(members, state_dict, prefix, local_metadata)
     noted = local_metadata.get(PLAN)
     source = Source(state_dict, prefix, noted, ours, layers)
     faded = [

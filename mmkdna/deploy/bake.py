@@ -1,0 +1,165 @@
+"""The inference form of a model: usual layers, each with its own kernel."""
+
+from collections.abc import Container
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..adoption.convert import members_alone
+from ..adoption.state_dict import BAKED, unwatch
+from ..checkpoint import read_weights
+from ..errors import BadInput
+from ..families.linking import unlink
+from ..layers import DynamicRouting
+
+
+class GatedConv2d(nn.Conv2d):
+    """A baked child, ``conv2d(x * gate(x), W)``.
+
+    ``gate`` maps the mean over an input's pixels, ``(N, C_in)``, to a factor
+    for each of its channels.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolve ``(N, C_in, H, W)`` or ``(C_in, H, W)``."""
+        gate = self.gate(input.mean((-2, -1)))  # type: ignore[operator]
+        gate = gate[..., None, None]
+        return self._conv_forward(input * gate, self.weight, self.bias)
+
+
+class GatedLinear(nn.Linear):
+    """A baked linear child, ``linear(x * gate(x), W)``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map ``(N, ..., C_in)`` to ``(N, ..., C_out)``."""
+        pixels = input.reshape(len(input), -1, self.in_features)
+        gate = self.gate(pixels.mean(1))  # type: ignore[operator]
+        gated = (pixels * gate[:, None]).reshape(input.shape)
+        return nn.functional.linear(gated, self.weight, self.bias)
+
+
+_GATED: dict[Any, Any] = {nn.Conv2d: GatedConv2d, nn.Linear: GatedLinear}
+
+
+@torch.no_grad()
+def bake(model: nn.Module, gated: Container[str] | None = None) -> nn.Module:
+    """Give every member its own kernel, for inference.
+
+    A member becomes an ``nn.Conv2d`` or an ``nn.Linear``; a child whose gate
+    is not 1 becomes a :class:`GatedConv2d` or a :class:`GatedLinear`, which
+    is one of these. So whatever fuses, quantises, prunes or exports plain
+    layers does so with them. The model has as many parameters as the plain
+    one, and its gates.
+
+    Args:
+        model: A model with families; changed in place. It has none
+            afterwards.
+        gated: Names of the children that keep a gate; None for those whose
+            gate is not exactly 1.
+
+    Returns:
+        The same model.
+
+    Raises:
+        BadInput: If the model has no families, only a part of one, or a
+            member whose weight is parametrised. It is as it was.
+    """
+    members = members_alone(model)
+    if not members:
+        raise BadInput(
+            f'{type(model).__name__} has no families to bake: expected a '
+            "model built with conv_cfg=dict(type='KernelDNA'), after "
+            'mmkdna.form_families(model) in plain PyTorch code'
+        )
+    baked = {
+        name: _baked(layer, _keeps(name, layer, gated))
+        for name, layer in members.items()
+    }
+    for name, layer in members.items():
+        kernel, gate = baked[name]
+        unlink(layer, kernel)
+        if gate is not None:
+            layer.gate = gate
+            layer.__class__ = _GATED[type(layer)]
+    for module in unwatch(model):
+        module._register_load_state_dict_pre_hook(_refuse_adapter)
+    model._register_state_dict_hook(_say_baked)
+    return model
+
+
+def load_baked(model: nn.Module, path: str) -> nn.Module:
+    """Bake a model as a file was, and load that.
+
+    Args:
+        model: A model of the file's config, as built; changed in place.
+        path: What ``tools/bake.py`` wrote.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        BadInput: If it does not fit the model.
+    """
+    weights = read_weights(path)
+    names = {key.rpartition('.gate.')[0] for key in weights}
+    bake(model, names - {''})
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise BadInput(
+            f'{path} is not the baked checkpoint of this model: {error}'
+        ) from None
+    return model
+
+
+def _keeps(name: str, layer: Any, gated: Container[str] | None) -> bool:
+    if layer.adapter is None:
+        return False
+    if gated is not None:
+        return name in gated
+    return not layer.adapter.routing.is_open()
+
+
+def _baked(layer: Any, keeps: bool) -> tuple[Tensor | None, Any]:
+    """A child's kernel and its gate; None where there is none."""
+    if layer.adapter is None:
+        return None, None
+    kernel = layer.kernel().clone()
+    if not keeps:
+        return kernel, None
+    routing = layer.adapter.routing
+    # Of 2 * sigmoid, the 2 is the kernel's.
+    factor = 2 if routing.identity_gate else 1
+    return kernel * factor, _gate(routing).train(layer.training)
+
+
+def _gate(routing: DynamicRouting) -> nn.Sequential:
+    """A routing out of torch's own layers, without the factor 2."""
+    squeezed, channels = routing.squeeze.shape
+    like: Any = dict(device=routing.bias.device, dtype=routing.bias.dtype)
+    squeeze = nn.Linear(channels, squeezed, bias=False, **like)
+    excite = nn.Linear(squeezed, channels, **like)
+    squeeze.weight.copy_(routing.squeeze)
+    excite.weight.copy_(routing.excite)
+    excite.bias.copy_(routing.bias)
+    norm: Any = routing.norm
+    if isinstance(norm, nn.BatchNorm1d):
+        plain = nn.BatchNorm1d(squeezed, norm.eps, norm.momentum, **like)
+        plain.load_state_dict(norm.state_dict())
+        norm = plain
+    return nn.Sequential(squeeze, norm, nn.ReLU(), excite, nn.Sigmoid())
+
+
+def _say_baked(
+    module: nn.Module, state: Any, prefix: str, local_metadata: dict
+) -> None:
+    local_metadata[BAKED] = True
+
+
+def _refuse_adapter(state: dict, prefix: str, *_: Any) -> None:
+    """No adapter is left here that could load."""
+    for key in state:
+        if key.startswith(prefix) and '.adapter.static.' in key:
+            raise BadInput(
+                f'the model is baked, and the checkpoint is not ({key}): load '
+                'it first, then call mmkdna.bake(model)'
+            )
