@@ -36,11 +36,12 @@ UNITS = {
 }
 
 
+OURS = dict(type='KernelDNA', min_channels=32)
 GROUPS = {'BN': {}, 'GN': dict(num_groups=8)}
 
 
 class Net(nn.Module):
-    def __init__(self, with_cp=False, norm='BN'):
+    def __init__(self, with_cp=False, norm='BN', conv_cfg=OURS):
         super().__init__()
         self.backbone = MODELS.build(
             dict(
@@ -50,7 +51,7 @@ class Net(nn.Module):
                 stem_channels=8,
                 with_cp=with_cp,
                 norm_cfg=dict(type=norm, **GROUPS[norm]),
-                conv_cfg=dict(type='KernelDNA', min_channels=32),
+                conv_cfg=conv_cfg,
             )
         )
         for family in mmkdna.list_families(self):
@@ -225,6 +226,9 @@ def main():
     refused('fsdp1 without', lambda: fsdp1('block', families=False))
     ddp = DistributedDataParallel(build(with_cp=True))
     refused('ddp reentrant', lambda: steps(ddp, 1))
+    shared = dict(type='KernelWarehouse', norm='LN')
+    ddp = DistributedDataParallel(build(with_cp=True, conv_cfg=shared))
+    refused('warehouse reentrant', lambda: steps(ddp, 1))
     dist.destroy_process_group()
 
 

@@ -49,6 +49,7 @@ def test_sharded_steps_are_those_of_ddp(processes):
             ('fsdp2 reentrant', 'use_reentrant=False'),
             ('fsdp1 without', "auto_wrap_policy=dict(type='whole_families'"),
             ('ddp reentrant', 'static_graph=True'),
+            ('warehouse reentrant', 'static_graph=True'),
         ):
             text = done.stdout.partition(f'rank {rank}: {name}: ')[2]
             assert advice in text.partition('\n')[0]

@@ -31,8 +31,8 @@ def check_checkpoint(kernel: Tensor) -> None:
     ddp = DistributedDataParallel._active_ddp_module
     if ddp is not None and not ddp.static_graph:
         raise RuntimeError(
-            'several activation checkpoints (with_cp=True) use the kernel of '
-            'one family, which DDP takes for a mistake. Add to the config '
+            'several activation checkpoints (with_cp=True) use one kernel, '
+            'which DDP takes for a mistake. Add to the config '
             "model_wrapper_cfg=dict(type='MMDistributedDataParallel', "
             'static_graph=True), or give DistributedDataParallel '
             'static_graph=True'

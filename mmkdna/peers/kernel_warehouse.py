@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..errors import check
 from ..families.forming import when_built
 from ..families.sites import Around, is_stage, walk
+from ..layers.wrapped import check_checkpoint
 from .base import (
     SHORTCUT,
     DynamicConv2d,
@@ -126,6 +127,8 @@ class KernelWarehouseConv2d(DynamicConv2d):
     def kernels(self, x: Tensor) -> Tensor:
         """``(N, C_out, C_in / groups, kh, kw)``, for each image."""
         cells: Any = self.owner.cells  # type: ignore[union-attr]
+        if self.training and not torch.is_grad_enabled():
+            check_checkpoint(cells)
         mixed = self.attention(x) @ cells.flatten(1)
         cout, cin, high, wide = self.kernel_shape
         _, out, into = cells.shape
