@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import mmkdna
 from mmkdna.families import Family
-from mmkdna.layers import DynamicRouting, StaticModulation
+from mmkdna.layers import StaticModulation
 from mmkdna.layers.adapter import modulate
 
 
@@ -122,7 +122,7 @@ def _gate(conv: nn.Module, inputs: tuple[Tensor]) -> Tensor:
 
 
 def gates_alone(net: nn.Module, **settings: object) -> nn.Module:
-    """The gates before the layers that would be children, kernels their own."""
+    """Gates before those that would be children; kernels of their own."""
     for family in would_be(net, **settings):
         for name, child in family.children:
             layer = net.get_submodule(name)

@@ -11,8 +11,8 @@ from mmkdna.measure import parameters
 
 sys.path.insert(0, str(Path(__file__).parent.parent / 'experiments'))
 
-import from_scratch  # noqa: E402
-from results import Results  # noqa: E402
+import from_scratch
+from results import Results
 
 RECIPE = dict(epochs=1, lr=0.2)
 
