@@ -28,7 +28,7 @@ from torch import nn
 
 import mmkdna
 from mmkdna.cli import exit_on_bad_input
-from mmkdna.measure import switch_convs
+from mmkdna.measure.subjects import switch_convs
 from mmkdna.peers import DynamicConv2d
 
 OUT = Path(__file__).with_suffix('')

@@ -23,8 +23,7 @@ from torch import nn
 from mmkdna import cli
 from mmkdna.errors import BadInput
 from mmkdna.files import write_json, written_beside
-from mmkdna.measure import parameters
-from mmkdna.measure.complexity import counted
+from mmkdna.measure.complexity import multiply_adds, parameters
 from mmkdna.measure.show import save
 
 Run = Mapping[str, Any]
@@ -110,7 +109,7 @@ def size_of(net: nn.Module) -> dict[str, int]:
     """Parameters, and multiply-adds of one image."""
     return dict(
         parameters=parameters(net),
-        multiply_adds=counted(net, lambda model, x: model(x), SIZE),
+        multiply_adds=multiply_adds(net, SIZE, lambda model, x: model(x)),
     )
 
 

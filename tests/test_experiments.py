@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmkdna.errors import BadInput
-from mmkdna.measure import parameters
+from mmkdna.measure.complexity import parameters
 
 sys.path.insert(0, str(Path(__file__).parent.parent / 'experiments'))
 
