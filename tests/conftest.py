@@ -1,10 +1,9 @@
-"""Small models and data that several test modules need."""
+"""Fixtures and hooks that several test modules need."""
 
 import importlib.util
 import logging
 import os
 from importlib import metadata
-from pathlib import Path
 
 # Before torch is imported: the tests' processes share the cores.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
@@ -12,15 +11,13 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 import pytest
 import torch
 import yaml
-from mmcv.cnn import ConvModule
+from helpers import ROOT
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
-from torch import nn
 from zoo_server import BODY, FILE, ZooServer
 
 import mmkdna
 
-ROOT = Path(__file__).parent.parent
 MOST_PROCESSES = 4
 """Each takes about 2 GB of memory."""
 
@@ -103,47 +100,6 @@ def index(tmp_path, monkeypatch):
     return index
 
 
-class Block(nn.Module):
-    """A residual block of one conv."""
-
-    def __init__(self, channels, conv_cfg, stride=1):
-        super().__init__()
-        self.conv = ConvModule(
-            channels,
-            channels,
-            3,
-            stride=stride,
-            padding=1,
-            conv_cfg=conv_cfg,
-            norm_cfg=dict(type='BN'),
-        )
-
-    def forward(self, x):
-        return x + self.conv(x)
-
-
-@MODELS.register_module()
-class Stages(nn.Module):
-    """Stages of blocks; the first block of a stage may have stride 2."""
-
-    def __init__(self, depths, channels=16, conv_cfg=None, strided=False):
-        super().__init__()
-        self.stages = nn.ModuleList(
-            nn.Sequential(
-                *(
-                    Block(channels, conv_cfg, 2 if strided and not i else 1)
-                    for i in range(depth)
-                )
-            )
-            for depth in depths
-        )
-
-    def forward(self, x):
-        for stage in self.stages:
-            x = stage(x)
-        return x
-
-
 @pytest.fixture
 def build():
     """Build stages; each argument is a stage's number of blocks."""
@@ -174,14 +130,6 @@ def names():
         ]
 
     return names
-
-
-def perturb_adapters(model, scale=0.1):
-    """Move every adapter away from its start, where gates are exactly 1."""
-    for name, parameter in model.named_parameters():
-        if '.adapter.' in name or name.startswith('adapter.'):
-            with torch.no_grad():
-                parameter.add_(torch.randn_like(parameter), alpha=scale)
 
 
 @pytest.fixture

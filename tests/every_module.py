@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from conftest import perturb_adapters
+from helpers import perturb_adapters
 from mmengine.registry import init_default_scope
 from mmengine.structures import BaseDataElement
 from torch import nn

@@ -2,13 +2,12 @@
 
 import json
 import sys
-from pathlib import Path
 
 import pytest
+from helpers import ROOT, run
 from mmengine.config import Config
 from mmengine.runner import Runner
 from mmpretrain.utils import register_all_modules
-from test_demo import run
 
 import mmkdna
 from mmkdna.checkpoint import read_weights
@@ -18,7 +17,6 @@ from mmkdna.zoo import local_path
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parent.parent
 PLAIN = ROOT / 'configs/digits/plain/r18.py'
 ADOPTED = ROOT / 'configs/digits/adopted_r18.py'
 

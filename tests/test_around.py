@@ -7,7 +7,6 @@ import weakref
 import pytest
 import torch
 import torch.distributed as dist
-from conftest import Stages  # noqa: F401  registers the backbone
 from mmcv.cnn import build_conv_layer
 from mmengine.model import BaseModel, ExponentialMovingAverage
 from mmengine.registry import MODELS

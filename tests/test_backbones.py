@@ -2,12 +2,16 @@
 
 import pytest
 import torch
-from conftest import perturb_adapters
+from helpers import (
+    by_the_formulas,
+    families,
+    linear_by_the_formulas,
+    perturb_adapters,
+)
 from mmdet.registry import MODELS as MMDET
 from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.registry import MODELS as MMPRETRAIN
 from mmseg.registry import MODELS as MMSEG
-from test_layers import by_the_formulas, linear_by_the_formulas
 from torch import nn
 
 import mmkdna
@@ -16,10 +20,6 @@ from mmkdna.errors import BadInput
 from mmkdna.layers import KernelDNALayer, KernelDNALinear
 
 AUTHORS = dict(type='KernelDNA', norm='BN', gate='sigmoid')
-
-
-def families(model):
-    return [str(family) for family in mmkdna.list_families(model)]
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,8 @@
 """Baked models compute the same, by layers that every tool knows."""
 
-from pathlib import Path
-
 import pytest
 import torch
-from conftest import perturb_adapters
+from helpers import ROOT, perturb_adapters
 from mmcv.cnn import fuse_conv_bn
 from mmengine.config import Config
 from mmengine.registry import MODELS
@@ -20,7 +18,6 @@ from mmkdna.errors import BadInput
 from mmkdna.layers import KernelDNALayer
 from mmkdna.measure.configs import build_model
 
-ROOT = Path(__file__).parent.parent
 AUTHORS = dict(norm='BN', gate='sigmoid')
 BACKBONES = {
     'R-18': dict(type='KDNAResNet', depth=18),

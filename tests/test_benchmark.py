@@ -2,11 +2,10 @@
 
 import json
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
-from conftest import perturb_adapters
+from helpers import ROOT, perturb_adapters
 from matplotlib.image import imread
 from mmengine.config import Config
 from torch import nn
@@ -29,7 +28,6 @@ from mmkdna.measure.subjects import (
 )
 from mmkdna.peers import TYPES, DynamicConv2d, ODConv2d
 
-ROOT = Path(__file__).parent.parent
 CLASSIFIER = str(ROOT / 'configs/digits/kdna_r18.py')
 SMALL = ('--size', '32x32', '--rounds', '2', '--device', 'cpu')
 

@@ -1,11 +1,11 @@
 """tools/compare.py on a handful of images."""
 
 import json
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from helpers import ROOT
 from matplotlib.image import imread
 from mmengine.config import Config
 
@@ -13,7 +13,6 @@ from mmkdna.errors import BadInput
 from mmkdna.measure.runs import annealing
 from mmkdna.measure.show import draw_scores, scores_table, write_table
 
-ROOT = Path(__file__).parent.parent
 CONFIG = f"""
 _base_ = '{ROOT}/configs/digits/kdna_r18.py'
 digit_scenes = None

@@ -3,10 +3,10 @@
 import copy
 import functools
 import json
-from pathlib import Path
 
 import pytest
 import torch
+from helpers import ROOT
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from test_model_configs import MODELS
@@ -21,10 +21,10 @@ from mmkdna.measure.configs import (
     twin_of,
 )
 
-CONFIGS = Path(__file__).parent.parent / 'configs'
+CONFIGS = ROOT / 'configs'
 KDNA = sorted(CONFIGS.rglob('kdna_*.py'))
 PLAIN = sorted(CONFIGS.rglob('plain/*.py'))
-BEFORE = json.loads((Path(__file__).parent / 'families.json').read_text())
+BEFORE = json.loads((ROOT / 'tests/families.json').read_text())
 """The families and parameters that checkpoints of the configs are of."""
 NAMED = [
     'maskrcnn_r18',

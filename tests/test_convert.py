@@ -6,6 +6,7 @@ import io
 import pytest
 import torch
 import torchvision
+from helpers import families
 from torch import nn
 from weights_for import off, outputs, randomise
 
@@ -30,10 +31,6 @@ def convs(n=4, channels=16):
 
 def convert(model, **settings):
     return mmkdna.convert(model, **{'min_channels': 16, **settings})
-
-
-def families(model):
-    return [str(family) for family in mmkdna.list_families(model)]
 
 
 def members(model):

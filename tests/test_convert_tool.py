@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import ROOT
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from safetensors import safe_open
@@ -15,7 +16,6 @@ from mmkdna.checkpoint import read_weights, write_weights
 from mmkdna.errors import BadInput
 from mmkdna.measure.configs import build_model, twin_of
 
-ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / 'configs/digits/adopted_r18.py'
 
 

@@ -1,19 +1,16 @@
 """What the README promises, run as a user would: these take minutes."""
 
 import json
-import os
 import pickle
 import re
 import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from helpers import ROOT, run
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parent.parent
 DIGITS = ROOT / 'configs/digits/kdna_maskrcnn_r18.py'
 # Some dozen steps of the demo, then 8 scenes to score.
 SHORT = [
@@ -24,20 +21,6 @@ SHORT = [
     'param_scheduler.0.end=20',
     'default_hooks.logger.interval=1',
 ]
-
-
-def run(command, cwd):
-    done = subprocess.run(
-        [str(word) for word in command],
-        cwd=cwd,
-        env={**os.environ, 'PYTHON': sys.executable},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-4000:]
-    return done.stdout
 
 
 def losses(work_dir):

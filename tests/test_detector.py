@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 import torch
-from conftest import perturb_adapters
+from helpers import families, perturb_adapters
 from mmcv.cnn import fuse_conv_bn
 from mmdet.testing import demo_mm_inputs
 from mmdet.utils import register_all_modules
@@ -90,13 +90,9 @@ def assert_same(ours, theirs, **tolerance):
         torch.testing.assert_close(one, other, **tolerance)
 
 
-def family_names(model):
-    return [str(family) for family in mmkdna.list_families(model)]
-
-
 def test_two_lines_of_config_form_the_designed_families(detector):
     model = detector()
-    assert family_names(model) == FAMILIES
+    assert families(model) == FAMILIES
     report = mmkdna.report(model)
     assert report.parameters == 39_943_773
     plain = detector(**{'backbone.conv_cfg': None, 'neck.conv_cfg': None})
@@ -179,7 +175,7 @@ def test_copies_keep_outputs_and_families(detector, how):
         copied = ExponentialMovingAverage(model).module
     before = features(model)
     assert_same(features(copied), before)
-    assert family_names(copied) == FAMILIES
+    assert families(copied) == FAMILIES
     own = set(copied.modules())
     for family in mmkdna.list_families(copied):
         assert all(conv in own for _, conv in family.members)
@@ -199,7 +195,7 @@ def test_half_and_back_keep_families(detector):
         for conv in model.modules()
         if isinstance(conv, KernelDNAConv2d)
     )
-    assert family_names(model) == FAMILIES
+    assert families(model) == FAMILIES
     x = torch.linspace(-1, 1, 3 * 64 * 64).view(1, 3, 64, 64).half()
     with torch.no_grad():
         halves = model.extract_feat(x)
@@ -271,7 +267,7 @@ def test_fuse_conv_bn_keeps_the_outputs(detector):
     fused = fuse_conv_bn(model)
     assert isinstance(fused.backbone.bn1, nn.Identity)
     assert_same(features(fused), before, rtol=1e-4, atol=1e-4)
-    assert family_names(fused) == FAMILIES
+    assert families(fused) == FAMILIES
 
 
 def test_sync_batchnorm_and_back_keeps_families(detector):
@@ -282,9 +278,9 @@ def test_sync_batchnorm_and_back_keeps_families(detector):
     synced = convert_sync_batchnorm(model)
     norm = synced.backbone.layer3[2].conv2.adapter.routing.norm
     assert isinstance(norm, nn.SyncBatchNorm)
-    assert family_names(synced) == FAMILIES
+    assert families(synced) == FAMILIES
     reverted = revert_sync_batchnorm(synced)
-    assert family_names(reverted) == FAMILIES
+    assert families(reverted) == FAMILIES
     assert_same(features(reverted), before)
 
 

@@ -1,11 +1,9 @@
 """experiments/digits_table.py, which `make digits` calls."""
 
 import runpy
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parent.parent
+from helpers import ROOT
 
 
 def test_digits_runs_must_be_there(tmp_path):

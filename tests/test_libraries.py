@@ -1,15 +1,13 @@
 """One tools/train.py, test.py and infer.py for all three libraries."""
 
 import sys
-from pathlib import Path
 
 import cv2
 import pytest
-from test_demo import run
+from helpers import ROOT, run
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parent.parent
 FEW = [
     'train_dataloader.dataset.indices=32',
     'val_dataloader.dataset.indices=8',

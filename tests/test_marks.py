@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from helpers import families
 from mmcv.cnn import ConvModule, build_conv_layer
 from mmengine.config import Config
 from mmengine.registry import MODELS
@@ -17,10 +18,6 @@ from mmkdna.layers import Settings
 CONV_CFG = dict(type='KernelDNA', min_channels=16)
 NO_BIAS = dict(type='Conv2d', bias=False)
 CONV1D = dict(type='Conv1d')
-
-
-def families(model):
-    return [str(family) for family in mmkdna.list_families(model)]
 
 
 @MODELS.register_module(force=True)

@@ -8,7 +8,7 @@ import weakref
 
 import pytest
 import torch
-from conftest import perturb_adapters
+from helpers import perturb_adapters
 from mmcv.cnn import ConvModule, build_conv_layer
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS

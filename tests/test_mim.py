@@ -5,15 +5,14 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import pytest
+from helpers import ROOT
 from mmengine.config import Config
 from zoo_server import ZooServer
 
 from mmkdna.zoo.index import read_index
 
-ROOT = Path(__file__).parent.parent
 SOURCES = (
     'configs',
     'mmkdna',

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers import ROOT
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 
@@ -15,9 +16,8 @@ from mmkdna.measure.batch import synthetic_batch
 from mmkdna.measure.complexity import multiply_adds
 from mmkdna.measure.configs import build_model, library
 
-ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / 'configs'
-FAMILIES = json.loads((Path(__file__).parent / 'families.json').read_text())
+FAMILIES = json.loads((ROOT / 'tests/families.json').read_text())
 MODELS = {
     'atss_r50': 8,
     'cascade_maskrcnn_r50': 5,

@@ -8,6 +8,7 @@ import pytest
 import requests
 import torch
 import yaml
+from helpers import ROOT
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 from safetensors import safe_open
@@ -23,7 +24,6 @@ from mmkdna.zoo.__main__ import main as zoo
 from mmkdna.zoo.derive import source_url
 from mmkdna.zoo.index import read_index
 
-ROOT = Path(__file__).parent.parent
 CONFIG = f'{ROOT}/configs/digits/adopted_r18.py'
 
 

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from helpers import ROOT
 from mmengine.runner import CheckpointLoader
 from zoo_server import ZooServer
 
@@ -17,7 +18,6 @@ from mmkdna.checkpoint import read_checkpoint
 from mmkdna.errors import BadInput
 from mmkdna.zoo import load_tensors_only
 
-ROOT = Path(__file__).parent.parent
 CONFIG = f"""
 _base_ = '{ROOT}/configs/digits/kdna_r18.py'
 digit_scenes = None

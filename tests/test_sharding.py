@@ -1,16 +1,12 @@
 """FSDP and DDP over real processes: a family is whole wherever it runs."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+from helpers import processes
 from torch import nn
 
 import mmkdna
 from mmkdna.sharding import whole_families
 
-HERE = Path(__file__).parent
 AGREE = (
     *(f'fsdp1 {units}' for units in ('whole', 'stage', 'block')),
     *(f'fsdp2 {units}' for units in ('whole', 'stage', 'block')),
@@ -26,23 +22,13 @@ AGREE = (
 
 
 @pytest.mark.parametrize(
-    'processes', [2, pytest.param(4, marks=pytest.mark.slow)]
+    'number', [2, pytest.param(4, marks=pytest.mark.slow)]
 )
-def test_sharded_steps_are_those_of_ddp(processes):
-    done = subprocess.run(
-        [
-            *(sys.executable, '-m', 'torch.distributed.run', '--standalone'),
-            *('--nproc-per-node', str(processes), HERE / 'sharded_steps.py'),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    for rank in range(processes):
+def test_sharded_steps_are_those_of_ddp(number):
+    out = processes(number, 'sharded_steps.py')
+    for rank in range(number):
         for name in AGREE:
-            assert f'rank {rank}: {name} agrees' in done.stdout
+            assert f'rank {rank}: {name} agrees' in out
         # What would go wrong says so before the first step, and what to do.
         for name, advice in (
             ('fsdp2 without', 'mmkdna.shard_families(model)'),
@@ -51,7 +37,7 @@ def test_sharded_steps_are_those_of_ddp(processes):
             ('ddp reentrant', 'static_graph=True'),
             ('warehouse reentrant', 'static_graph=True'),
         ):
-            text = done.stdout.partition(f'rank {rank}: {name}: ')[2]
+            text = out.partition(f'rank {rank}: {name}: ')[2]
             assert advice in text.partition('\n')[0]
 
 

@@ -4,10 +4,10 @@ import copy
 import gc
 import weakref
 from collections import OrderedDict
-from pathlib import Path
 
 import pytest
 import torch
+from helpers import ROOT
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import load_checkpoint, save_checkpoint
 from mmengine.runner.checkpoint import get_state_dict, load_state_dict
@@ -17,7 +17,7 @@ from weights_for import R18, R50, build, off, outputs, randomise
 
 import mmkdna
 
-FILES = Path(__file__).parent / 'files'
+FILES = ROOT / 'tests/files'
 ALL = '<All keys matched successfully>'
 SHARED_HEADS = {
     'RetinaSepBNHead': dict(

@@ -3,17 +3,16 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from helpers import ROOT
 from mmengine.config import Config
 
 from mmkdna.cli import build_runner, exit_on_bad_input
 from mmkdna.errors import BadInput
 
-ROOT = Path(__file__).parent.parent
 DIGITS = str(ROOT / 'configs/digits/kdna_maskrcnn_r18.py')
 COCO = str(ROOT / 'configs/kdna_maskrcnn_r50.py')
 

@@ -3,10 +3,10 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
+from helpers import ROOT
 
 from mmkdna.checkpoint import read_checkpoint, read_weights
 from mmkdna.measure.runs import in_percent
@@ -15,7 +15,6 @@ from mmkdna.zoo.download import sha256
 from mmkdna.zoo.index import is_url, read_index
 from mmkdna.zoo.table import rewritten
 
-ROOT = Path(__file__).parent.parent
 TRAINED = [e for e in read_index().entries.values() if e.weights]
 
 

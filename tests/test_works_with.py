@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 import torch
-from conftest import ROOT
+from helpers import ROOT
 from mmcv.cnn import get_model_complexity_info as by_mmcv
 from mmengine.analysis import get_model_complexity_info as by_mmengine
 from mmengine.registry import MODELS

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,8 +14,6 @@ from mmkdna.zoo import resolve
 from mmkdna.zoo.__main__ import main
 from mmkdna.zoo.index import read_index
 from mmkdna.zoo.table import BEGIN, END, rewritten
-
-ROOT = Path(__file__).parent.parent
 
 
 def test_a_name_loads_wherever_mmengine_loads(server, cache, index):
