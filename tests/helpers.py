@@ -7,18 +7,28 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmcv.cnn import ConvModule
+from mmcv.cnn import ConvModule, build_conv_layer
 from mmengine.registry import MODELS
 from torch import nn
 
 import mmkdna
 
 ROOT = Path(__file__).parent.parent
+CONV_CFG = dict(type='KernelDNA', min_channels=16)
 
 
-def families(model):
-    """Each as short text: children <- parent."""
-    return [str(family) for family in mmkdna.list_families(model)]
+def conv(channels=16, out_channels=None, size=3, layer=None, **settings):
+    """A marked conv; `layer` has more arguments of nn.Conv2d."""
+    cfg = dict(type='KernelDNA', **{'min_channels': 1, **settings})
+    out_channels = out_channels or channels
+    return build_conv_layer(cfg, channels, out_channels, size, **(layer or {}))
+
+
+def convs(number):
+    """Marked convs in a row; they form no family by themselves."""
+    return nn.Sequential(
+        *(build_conv_layer(CONV_CFG, 16, 16, 3) for _ in range(number))
+    )
 
 
 class Block(nn.Module):
@@ -60,6 +70,47 @@ class Stages(nn.Module):
         for stage in self.stages:
             x = stage(x)
         return x
+
+
+@MODELS.register_module(force=True)
+class Pair(nn.Module):
+    """Two parts, each of which has stages."""
+
+    def __init__(self, one, other):
+        super().__init__()
+        self.one = MODELS.build(one)
+        self.other = MODELS.build(other)
+
+
+def stages(families, depths=(2,)):
+    """A config of stages whose families are listed by name."""
+    conv_cfg = dict(type='KernelDNA', families=families)
+    return dict(type='Stages', depths=depths, conv_cfg=conv_cfg)
+
+
+@MODELS.register_module(force=True)
+class TakesNoConvCfg(nn.Module):
+    """As a backbone of torchvision's."""
+
+    def __init__(self):
+        super().__init__()
+        self.convs = nn.Sequential(*(nn.Conv2d(16, 16, 3) for _ in '123'))
+        self.linears = nn.Sequential(*(nn.Linear(64, 64) for _ in '12'))
+
+
+def families(model):
+    """Each as short text: children <- parent."""
+    return [str(family) for family in mmkdna.list_families(model)]
+
+
+def count(model):
+    """How many families it has."""
+    return len(mmkdna.list_families(model))
+
+
+def formed(*layers):
+    """The families that layers in a row form."""
+    return list(map(str, mmkdna.form_families(nn.Sequential(*layers))))
 
 
 def perturb_adapters(model, scale=0.1):
@@ -145,6 +196,7 @@ def by_the_formulas(child, x):
 
 
 def run(command, cwd):
+    """What a command says, which must succeed."""
     done = subprocess.run(
         [str(word) for word in command],
         cwd=cwd,

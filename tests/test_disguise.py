@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
-from mmengine.optim import DefaultOptimWrapperConstructor
+from mmengine.optim import DefaultOptimWrapperConstructor, build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from pairs import family, pair
 from torch import nn
@@ -288,3 +288,47 @@ def test_an_optimizer_constructor_sees_plain_layers():
 def test_a_function_is_wrapped_once():
     once = disguising(lambda model: None, 0)
     assert disguising(once, 0) is once
+
+
+def decays(model, **paramwise):
+    """The weight decay of each parameter, by its name."""
+    wrapper = build_optim_wrapper(
+        model,
+        dict(
+            optimizer=dict(type='SGD', lr=0.1, weight_decay=1.0),
+            paramwise_cfg=paramwise,
+        ),
+    )
+    names = {id(p): n for n, p in model.named_parameters()}
+    # mmengine has a parameter of its own there, too.
+    return {
+        names[id(p)]: group['weight_decay']
+        for group in wrapper.param_groups
+        for p in group['params']
+        if id(p) in names
+    }
+
+
+def test_bias_decay_mult_reaches_the_bias_of_the_gate_too():
+    found = decays(family(norm=None), bias_decay_mult=0.5)
+    halved = [name for name, decay in found.items() if decay == 0.5]
+    assert halved == ['0.bias', '0.adapter.routing.bias', '1.bias']
+    assert found['0.adapter.routing.excite'] == 1
+
+
+@pytest.mark.parametrize('parent', ['last', 'first'])
+def test_dwconv_decay_mult_reaches_depthwise_members(parent):
+    model = family(groups=8, bias=False, parent=parent)
+    found = decays(model, dwconv_decay_mult=0.5)
+    index = 1 if parent == 'last' else 0
+    assert found[f'{index}.weight'] == 0.5
+    assert set(found.values()) == {0.5, 1}
+    # Not an ordinary one.
+    found = decays(family(bias=False, parent=parent), dwconv_decay_mult=0.5)
+    assert set(found.values()) == {1}
+
+
+def test_norm_decay_mult_reaches_the_norm_of_the_gate():
+    found = decays(family(bias=False), norm_decay_mult=0.5)
+    assert found['0.adapter.routing.norm.weight'] == 0.5
+    assert found['0.adapter.routing.squeeze'] == 1

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers import conv, formed, stages
 from mmcv.cnn import ConvModule, build_conv_layer
 from mmengine.registry import MODELS
 from torch import nn
@@ -9,16 +10,7 @@ from torch import nn
 import mmkdna
 from mmkdna.errors import BadInput
 from mmkdna.families import group_families, sites
-
-
-def conv(channels=16, out_channels=None, size=3, layer=None, **settings):
-    cfg = dict(type='KernelDNA', **{'min_channels': 1, **settings})
-    out_channels = out_channels or channels
-    return build_conv_layer(cfg, channels, out_channels, size, **(layer or {}))
-
-
-def formed(*layers):
-    return list(map(str, mmkdna.form_families(nn.Sequential(*layers))))
+from mmkdna.layers import KernelDNAConv2d
 
 
 @pytest.mark.parametrize(
@@ -157,21 +149,6 @@ def test_name_of_a_conv_module_stands_for_its_conv(build, names):
     ]
 
 
-@MODELS.register_module(force=True)
-class Pair(nn.Module):
-    """Two parts, each of which has stages."""
-
-    def __init__(self, one, other):
-        super().__init__()
-        self.one = MODELS.build(one)
-        self.other = MODELS.build(other)
-
-
-def stages(families, depths=(2,)):
-    conv_cfg = dict(type='KernelDNA', families=families)
-    return dict(type='Stages', depths=depths, conv_cfg=conv_cfg)
-
-
 def test_names_are_relative_to_the_module_that_got_the_conv_cfg():
     part = stages([['stages.0.1.conv', 'stages.0.0.conv']])
     model = MODELS.build(dict(type='Pair', one=part, other=part))
@@ -304,52 +281,31 @@ def test_reduction_larger_than_a_childs_input_is_refused(build):
         build(2, reduction=32)
 
 
-def test_where_no_family_forms_the_log_says_the_nearest_misses(build, log):
-    build(1, 1, 1, strided=True)
-    build(1, channels=12)
-    build(2, family_size=3)
-    build(1)
-    strided, narrow, short, only = [
-        r.message for r in log.records if r.levelname == 'WARNING'
-    ]
-    assert 'stages.0.0.conv.conv: stride 2x2' in strided
-    assert '12 channels, min_channels=16' in narrow
-    assert 'fewer than family_size=3' in short
-    assert 'the only one of its shape' in only
-
-
-def test_a_part_that_has_none_of_the_listed_layers_is_named(log):
-    families = [['stages.1.0', 'stages.0.0']]
-    one, other = stages(families, (1, 1)), stages(families)
-    MODELS.build(dict(type='Pair', one=one, other=other))
-    assert 'No family forms in other' in log.messages[-1]
-    assert 'conv: none of the names in families' in log.messages[-1]
-
-
-def test_the_nearest_miss_comes_first(log):
-    cfg = dict(min_channels=16)
-    formed(conv(8, layer=dict(stride=2), **cfg), conv(8, **cfg), conv(**cfg))
-    message = log.messages[-1]
-    assert message.index('2: the only') < message.index('1: 8 channels')
-    assert message.index('1: 8 channels') < message.index('0: stride')
-
-
-def test_layers_of_one_shape_in_a_tree_are_not_called_alone(log):
-    """DLA-34: no sequence holds the convs of its trees."""
-
-    class Tree(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.left, self.right, self.root = conv(), conv(), conv()
-
-    mmkdna.form_families(Tree())
-    assert 'left: one of 3 of its shape, but no nn.Seq' in log.messages[-1]
-    assert 'list them in families' in log.messages[-1]
-    assert 'only one' not in log.messages[-1]
-
-
 def test_a_model_that_is_one_layer_forms_nothing():
     layer = conv()
     assert mmkdna.form_families(layer) == []
     with pytest.raises(BadInput, match='the only one of its shape'):
         mmkdna.convert(nn.Conv2d(16, 16, 3), min_channels=1)
+
+
+@pytest.mark.parametrize(
+    ('conv', 'why'),
+    [
+        (dict(stride=2), 'strided'),
+        (dict(kernel_size=1), 'pointwise'),
+        (dict(out_channels=8), 'narrow'),
+        (dict(groups=16), 'depthwise'),
+    ],
+)
+def test_a_conv_that_is_in_no_family_stays_a_conv2d(conv, why):
+    arguments = dict(in_channels=16, out_channels=16, kernel_size=3)
+    cfg = dict(type='KernelDNA', min_channels=16)
+    for change, cls in ((conv, nn.Conv2d), ({}, KernelDNAConv2d)):
+        model = nn.Sequential(
+            *(
+                build_conv_layer(cfg, **{**arguments, **change})
+                for _ in range(2)
+            )
+        )
+        mmkdna.form_families(model)
+        assert {type(layer) for layer in model} == {cls}, why

@@ -1,8 +1,16 @@
 """FSDP and DDP over real processes: a family is whole wherever it runs."""
 
+import copy
+
 import pytest
+import torch
+import torch.distributed as dist
 from helpers import processes
+from mmcv.cnn import build_conv_layer
+from pairs import family
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
 
 import mmkdna
 from mmkdna.sharding import whole_families
@@ -62,3 +70,50 @@ def test_a_policy_of_whole_families_cuts_none():
     # By the names of torch's policies, whose arguments pass through.
     assert units(min_num_params=100) == ['', '0']
     assert units(min_num_params=1000) == []
+
+
+@pytest.fixture
+def job():
+    """A process group of this process alone."""
+    dist.init_process_group(
+        'gloo', store=dist.HashStore(), rank=0, world_size=1
+    )
+    yield
+    dist.destroy_process_group()
+
+
+class Checkpointed(nn.Module):
+    """Each layer is computed again in the backward."""
+
+    def __init__(self, layers):
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = checkpoint(layer, x, use_reentrant=True)
+        return x
+
+
+@pytest.mark.parametrize('kind', ['KernelDNA', 'KernelWarehouse'])
+def test_a_static_graph_serves_checkpoints_in_ddp(kind, job):
+    if kind == 'KernelDNA':
+        layers = family(padding=1, members=3)
+    else:
+        layers = nn.Sequential(
+            *(
+                build_conv_layer(dict(type=kind), 8, 8, 3, padding=1)
+                for _ in range(3)
+            )
+        )
+        mmkdna.form_families(layers)
+    alone = copy.deepcopy(layers)
+    wrapped = DistributedDataParallel(Checkpointed(layers), static_graph=True)
+    for _ in range(2):
+        x = torch.randn(3, 8, 6, 6, requires_grad=True)
+        wrapped(x).square().mean().backward()
+        alone(x).square().mean().backward()
+    for ours, theirs in zip(
+        layers.parameters(), alone.parameters(), strict=True
+    ):
+        torch.testing.assert_close(ours.grad, theirs.grad)

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from helpers import CONV_CFG
 from mmcv.cnn import ConvModule
 from mmengine.model.efficient_conv_bn_eval import (
     turn_on_efficient_conv_bn_eval,
@@ -13,8 +14,6 @@ from torch import nn
 
 import mmkdna
 from mmkdna.families import mark, sites
-
-CONV_CFG = dict(type='KernelDNA', min_channels=16)
 
 
 def uneven(model):

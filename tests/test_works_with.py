@@ -84,41 +84,6 @@ def test_mobileone_stays_plain_and_can_be_deployed(log):
     torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-4)
 
 
-def offload(module, recurse):
-    """As accelerate: parameters are there while the module computes."""
-    kept = {n: p.data for n, p in module.named_parameters(recurse=recurse)}
-
-    def put(device):
-        for name, value in kept.items():
-            owner, _, last = name.rpartition('.')
-            parameter = nn.Parameter(value.to(device))
-            setattr(module.get_submodule(owner), last, parameter)
-
-    put('meta')
-    module.register_forward_pre_hook(lambda *_: put('cpu'))
-    module.register_forward_hook(lambda *_: put('meta'))
-
-
-@torch.no_grad()
-def test_offloading_layer_by_layer_is_refused_with_the_way_out():
-    model = family(padding=1).eval()
-    for layer in list(model.modules()):
-        offload(layer, recurse=False)
-    with pytest.raises(RuntimeError, match='preload_module_classes'):
-        model(X)
-
-
-@torch.no_grad()
-def test_offloading_a_family_as_one_works():
-    model = nn.Sequential(nn.Conv2d(8, 8, 3), family(padding=1)).eval()
-    expected = model(X)
-    for block in model:
-        offload(block, recurse=True)
-    assert all(p.is_meta for p in model.parameters())
-    assert model(X).equal(expected)
-    assert all(p.is_meta for p in model.parameters())
-
-
 def resnet50(kernel_dna):
     from torchvision.models import resnet50
 
@@ -264,3 +229,51 @@ def test_channels_between_plain_layers_can_be_pruned():
     before.bias = nn.Parameter(before.bias[keep])
     after.weight = nn.Parameter(after.weight[:, keep])
     torch.testing.assert_close(model(X), expected)
+
+
+def replica(model, device):
+    """As nn.DataParallel makes it, without a second GPU."""
+    copies = {m: m._replicate_for_data_parallel() for m in model.modules()}
+    for module, copied in copies.items():
+        for key, child in module._modules.items():
+            copied._modules[key] = copies.get(child)
+        for kind in ('_parameters', '_buffers'):
+            for key, tensor in getattr(module, kind).items():
+                moved = None if tensor is None else tensor.to(device)
+                setattr(copied, key, moved)
+    return copies[model]
+
+
+def test_a_replica_of_data_parallel_takes_the_first_devices_kernel():
+    x = X.to('meta')
+    assert replica(family(padding=1), 'meta')(x).is_meta
+
+
+def multiply_adds(model, x):
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.eval()(x)
+    return counter.get_total_flops() // 2
+
+
+def test_torchs_counter_counts_members_and_their_gates():
+    model = family(padding=1, members=3)
+    plain = nn.Sequential(*(nn.Conv2d(8, 8, 3, padding=1) for _ in '123'))
+    gates = 2 * len(X) * (8 * 4 + 4 * 8)
+    assert multiply_adds(model, X) == multiply_adds(plain, X) + gates
+
+
+def test_eager_fusing_refuses_a_member():
+    model = family(padding=1).eval()
+    expected = model(X)
+    fused = nn.Sequential(model[0], nn.ReLU())
+    with pytest.raises(AssertionError, match='fuser method'):
+        torch.ao.quantization.fuse_modules(fused, ['0', '1'])
+    assert model(X).equal(expected)
+
+
+def test_dynamic_quantization_leaves_members_alone():
+    model = nn.Sequential(*family(linear=True), nn.Linear(8, 8)).eval()
+    quantised = torch.ao.quantization.quantize_dynamic(model, {nn.Linear})
+    x = torch.randn(3, 5, 8)
+    assert type(quantised[2]) is not nn.Linear
+    assert quantised[:2](x).equal(model[:2](x))

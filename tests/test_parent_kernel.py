@@ -1,4 +1,4 @@
-"""A parent's kernel: frozen, pruned, normalised, on another device."""
+"""A parent's kernel: frozen, pruned, normalised."""
 
 import copy
 
@@ -148,21 +148,6 @@ def test_a_child_itself_cannot_be_pruned_or_normalised(change):
     with pytest.raises((AttributeError, KeyError), match='weight'):
         change(child)
     assert model(X).equal(expected)
-
-
-@pytest.mark.parametrize('training', [True, False])
-@pytest.mark.parametrize('linear', [True, False])
-def test_an_offloaded_parent_is_refused(training, linear):
-    kwargs = dict(linear=True) if linear else dict(padding=1)
-    child, model = pair(**kwargs)
-    model.train(training)
-    child.parent.to('meta')
-    x = torch.randn(2, 8) if linear else X
-    with pytest.raises(
-        RuntimeError, match='is offloaded.*keep a family together'
-    ):
-        child(x)
-    assert model.to('meta')(x.to('meta')).is_meta
 
 
 def step(model, x=X, steps=3):

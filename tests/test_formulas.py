@@ -7,8 +7,7 @@ from helpers import by_the_formulas, linear_by_the_formulas
 from pairs import by_hand, family, gradients, pair
 from torch import nn
 
-from mmkdna.layers import Adapter, DynamicRouting, StaticModulation
-from mmkdna.layers.adapter import adapter_size
+X = torch.randn(3, 8, 6, 6)
 
 
 @pytest.mark.parametrize(
@@ -119,13 +118,6 @@ def test_one_image_without_a_batch_is_a_batch_of_one(norm, grad, linear):
     torch.testing.assert_close(output, by_hand(child, x[None])[0])
 
 
-def test_batch_norm_of_one_image_says_that_it_needs_two():
-    child, _ = pair(padding=1, norm='BN')
-    for shape in ((1, 8, 4, 4), (8, 4, 4)):
-        with pytest.raises(ValueError, match="norm='LN' in the conv_cfg"):
-            child(torch.randn(shape))
-
-
 def test_a_linear_child_gates_over_all_axes_between():
     child, _ = pair(linear=True)
     x = torch.randn(2, 3, 5, 8)
@@ -155,44 +147,6 @@ def test_a_parent_is_an_ordinary_convolution():
     assert torch.equal(child.parent(x), plain(x))
 
 
-@pytest.mark.parametrize('gate', ['identity', 'sigmoid'])
-@pytest.mark.parametrize('norm', ['LN', 'BN', None])
-def test_routing_starts_as_the_settings_say(gate, norm):
-    routing = DynamicRouting(64, 4, norm, gate)
-    nn.init.ones_(routing.bias)
-    routing.reset_parameters()
-    pooled = torch.randn(4, 64)
-    if gate == 'identity':
-        assert routing(pooled).eq(1).all()
-        assert routing.is_open()
-        nn.init.constant_(routing.bias[3:4], 1)
-        assert not routing.is_open()
-        return
-    assert not routing.is_open()
-    # As nn.Linear, of 64 and of 16 inputs.
-    for tensor, fan_in in (
-        (routing.squeeze, 64),
-        (routing.excite, 16),
-        (routing.bias, 16),
-    ):
-        bound = fan_in**-0.5
-        assert 0.8 * bound < tensor.abs().max() <= bound
-
-
-@pytest.mark.parametrize('shape', [(6, 4, 3, 3), (6, 8, 1, 1), (6, 8)])
-@pytest.mark.parametrize('norm', ['LN', 'BN', None])
-def test_the_size_of_an_adapter_is_known_without_one(shape, norm):
-    adapter = Adapter(8, shape, 2, norm, 'identity')
-    size = sum(p.numel() for p in adapter.parameters())
-    assert adapter_size(8, shape, 2, norm) == size
-
-
-def test_static_modulation_of_a_pointwise_kernel_has_no_spatial_half():
-    assert list(StaticModulation((4, 8, 1, 1)).state_dict()) == ['filter']
-    assert list(StaticModulation((4, 8)).state_dict()) == ['filter']
-    assert len(StaticModulation((4, 8, 1, 3)).state_dict()) == 2
-
-
 def test_mean_in_half_precision_does_not_overflow():
     child, model = pair(padding=1, norm=None)
     model.half().eval()
@@ -207,3 +161,20 @@ def test_a_linear_member_takes_no_image_at_all(shape, training):
     model = family(linear=True).train(training)
     assert model(torch.randn(shape)).shape == shape
     model(torch.randn(shape)).sum().backward()
+
+
+def test_padding_moves_an_image_and_its_batch_does_not():
+    """The gate pools the padding of a batch, as the documentation says."""
+    model = family(padding=1).eval()
+    alone = model(X[:1])
+    torch.testing.assert_close(model(X)[:1], alone)
+    padded = nn.functional.pad(X[:1], (0, 6, 0, 6))
+    inside = (slice(None), slice(None), slice(4), slice(4))
+    assert not torch.allclose(model(padded)[inside], alone[inside])
+    for layer in model:
+        if layer.role == 'child':
+            # It is the same for every input then.
+            layer.adapter.routing.excite.data.zero_()
+    torch.testing.assert_close(
+        model(padded)[inside], model(X[:1])[inside], rtol=1e-5, atol=1e-6
+    )

@@ -1,0 +1,73 @@
+"""What an adapter holds, and where it starts."""
+
+import pytest
+import torch
+from mmengine.runner.checkpoint import load_state_dict
+from pairs import family, pair
+from torch import nn
+
+from mmkdna.layers import Adapter, DynamicRouting, StaticModulation
+from mmkdna.layers.adapter import adapter_size
+
+
+@pytest.mark.parametrize('gate', ['identity', 'sigmoid'])
+@pytest.mark.parametrize('norm', ['LN', 'BN', None])
+def test_routing_starts_as_the_settings_say(gate, norm):
+    routing = DynamicRouting(64, 4, norm, gate)
+    nn.init.ones_(routing.bias)
+    routing.reset_parameters()
+    pooled = torch.randn(4, 64)
+    if gate == 'identity':
+        assert routing(pooled).eq(1).all()
+        assert routing.is_open()
+        nn.init.constant_(routing.bias[3:4], 1)
+        assert not routing.is_open()
+        return
+    assert not routing.is_open()
+    # As nn.Linear, of 64 and of 16 inputs.
+    for tensor, fan_in in (
+        (routing.squeeze, 64),
+        (routing.excite, 16),
+        (routing.bias, 16),
+    ):
+        bound = fan_in**-0.5
+        assert 0.8 * bound < tensor.abs().max() <= bound
+
+
+@pytest.mark.parametrize('shape', [(6, 4, 3, 3), (6, 8, 1, 1), (6, 8)])
+@pytest.mark.parametrize('norm', ['LN', 'BN', None])
+def test_the_size_of_an_adapter_is_known_without_one(shape, norm):
+    adapter = Adapter(8, shape, 2, norm, 'identity')
+    size = sum(p.numel() for p in adapter.parameters())
+    assert adapter_size(8, shape, 2, norm) == size
+
+
+def test_static_modulation_of_a_pointwise_kernel_has_no_spatial_half():
+    assert list(StaticModulation((4, 8, 1, 1)).state_dict()) == ['filter']
+    assert list(StaticModulation((4, 8)).state_dict()) == ['filter']
+    assert len(StaticModulation((4, 8, 1, 3)).state_dict()) == 2
+
+
+def by_torch(model, state):
+    model.load_state_dict(state)
+
+
+def by_mmengine(model, state):
+    load_state_dict(model, state, strict=True)
+
+
+@pytest.mark.parametrize('load', [by_torch, by_mmengine])
+@pytest.mark.parametrize('whole', [True, False])
+def test_files_from_before_the_bias_of_the_gate_had_its_name_load(load, whole):
+    child, model = pair(padding=1)
+    saved, loaded = (model, family(padding=1)) if whole else (child, pair()[0])
+    state = saved.state_dict()
+    old = {
+        key.replace('routing.bias', 'routing.excite_bias'): value
+        for key, value in state.items()
+    }
+    assert set(old) != set(state)
+    load(loaded, old)
+    assert 'excite_bias' in ' '.join(old)
+    for key, value in loaded.state_dict().items():
+        assert value.equal(state[key])

@@ -1,0 +1,92 @@
+"""Members as modules: what they register, and what they follow."""
+
+import pytest
+import torch
+from pairs import by_hand, family, pair
+from torch import nn
+
+from mmkdna.layers import KernelDNAConv2d, KernelDNALinear
+
+
+def test_a_child_registers_no_tensor_of_its_parent():
+    child, _ = pair()
+    assert {id(p) for p in child.parameters()}.isdisjoint(
+        id(p) for p in child.parent.parameters()
+    )
+    assert 'weight' not in child.state_dict()
+    assert all(
+        k == 'bias' or k.startswith('adapter.') for k in child.state_dict()
+    )
+    assert list(child.parent.state_dict()) == ['weight', 'bias']
+    assert [child.role, child.parent.role] == ['child', 'parent']
+    assert child.parent.parent is None
+
+
+@pytest.mark.parametrize('linear', [True, False])
+def test_a_childs_weight_is_refused_with_the_reason(linear):
+    child, _ = pair(linear=linear)
+    assert not hasattr(child, 'weight')
+    with pytest.raises(AttributeError, match='has no weight: its kernel'):
+        child.weight  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'wight'"):
+        child.wight  # noqa: B018
+
+
+@pytest.mark.parametrize('cls', [KernelDNAConv2d, KernelDNALinear])
+def test_a_member_is_not_built_but_becomes_one(cls):
+    with pytest.raises(TypeError, match="conv_cfg=dict\\(type='KernelDNA'"):
+        cls(8, 8, 3)
+
+
+def test_a_child_follows_its_parents_kernel_however_it_changes():
+    child, model = pair()
+    model.eval()
+    x = torch.randn(2, 8, 6, 6)
+
+    def through_data():
+        child.parent.weight.data.mul_(2)
+
+    def new_data():
+        child.parent.weight.data = torch.randn(8, 8, 3, 3)
+
+    def new_parameter():
+        child.parent.weight = nn.Parameter(torch.randn(8, 8, 3, 3))
+
+    def by_numpy():
+        child.parent.weight.detach().numpy()[:] *= 3
+
+    def by_the_adapter():
+        child.adapter.static.filter.data.add_(1)
+
+    def by_load():
+        model.load_state_dict(family().state_dict())
+
+    for change in (
+        through_data,
+        new_data,
+        new_parameter,
+        by_numpy,
+        by_the_adapter,
+        by_load,
+    ):
+        with torch.no_grad():
+            before = child(x)
+            change()
+            after = child(x)
+            assert not torch.allclose(before, after)
+            torch.testing.assert_close(after, by_hand(child, x))
+            torch.testing.assert_close(
+                child.kernel(),
+                child.adapter.static(child.parent.weight),
+            )
+
+
+def test_moving_a_model_moves_its_families():
+    child, model = pair(padding=1)
+    x = torch.randn(2, 8, 4, 4)
+    expected = by_hand(child, x)
+    assert model.double()[0] is child
+    torch.testing.assert_close(child(x.double()).float(), expected)
+    assert child.kernel().dtype == torch.double
+    model.bfloat16()
+    assert child(x.bfloat16()).dtype == torch.bfloat16
