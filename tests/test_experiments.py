@@ -1,17 +1,21 @@
 """experiments/: the networks' sizes, and a folder of results."""
 
+import copy
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+import mmkdna
 from mmkdna.errors import BadInput
 from mmkdna.measure.complexity import parameters
 
 sys.path.insert(0, str(Path(__file__).parent.parent / 'experiments'))
 
+import adoption
 import from_scratch
+import networks
 from results import Results
 
 RECIPE = dict(epochs=1, lr=0.2)
@@ -66,3 +70,49 @@ def test_results_of_another_recipe_are_refused(tmp_path):
     Results(tmp_path, RECIPE).add('plain', 0, accuracy=1.0)
     with pytest.raises(BadInput, match=r'lr=0\.2, expected 0\.1'):
         Results(tmp_path, {**RECIPE, 'lr': 0.1})
+
+
+@pytest.fixture
+def plain():
+    torch.manual_seed(0)
+    return networks.resnet20().eval()
+
+
+def test_a_low_rank_part_starts_nearer_to_the_plain_kernels(plain):
+    def off(name):
+        net = adoption.start(copy.deepcopy(plain), adoption.WAYS[name])
+        return [
+            float((child.kernel() - plain.get_submodule(name).weight).norm())
+            for family in mmkdna.list_families(net)
+            for name, child in family.children
+        ]
+
+    ranks = zip(off('shared'), off('rank10'), off('rank24'), strict=True)
+    for none, low, high in ranks:
+        assert high < low < none
+
+
+def test_a_kernel_cut_alone_is_the_product_of_its_svd(plain):
+    way = adoption.WAYS['alone']
+    net = adoption.start(copy.deepcopy(plain), way)
+    for family in mmkdna.list_families(net):
+        for name, child in family.children:
+            own = plain.get_submodule(name).weight.detach().flatten(1)
+            found = child.kernel().detach().flatten(1)
+            assert torch.linalg.matrix_rank(found) == way.rank
+            values = torch.linalg.svdvals(own)
+            off = torch.linalg.matrix_norm(own - found)
+            torch.testing.assert_close(off, values[way.rank :].norm())
+
+
+def test_a_teacher_that_is_the_network_adds_nothing(plain):
+    recipe = adoption.Recipe(epochs=1, lr=0.05)
+    loss = adoption.taught(copy.deepcopy(plain), recipe)
+    x, y = torch.randn(4, 3, 32, 32), torch.arange(4)
+    alone = adoption.cifar.cross_entropy(recipe)
+    torch.testing.assert_close(loss(plain, x, y), alone(plain, x, y))
+    net = adoption.start(copy.deepcopy(plain), adoption.WAYS['alone']).train()
+    loss(net, x, y).backward()
+    assert all(
+        p.grad.isfinite().all() for p in net.parameters() if p.requires_grad
+    )
