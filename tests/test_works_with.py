@@ -204,7 +204,7 @@ def test_eager_quantisation_cannot_feed_a_child_quantised_numbers():
 def test_an_exported_child_has_a_computed_kernel():
     """Which PT2E's quantizers take for a parameter, and so fail."""
     model = family(padding=1, members=3).eval()
-    graph = torch.export.export(model, (X,)).module().graph
+    graph = torch.export.export(model, (X,), strict=False).module().graph
     kernels = [
         node.args[1].op for node in graph.nodes if 'conv2d' in str(node.target)
     ]

@@ -212,6 +212,10 @@ class KernelDNALayer(nn.Module):
         return f'{plain}, role={self.role!r}'
 
 
+# No method: torch 2.4 would compile the call of one with all of the layer.
+_conv_forward: Any = nn.Conv2d._conv_forward
+
+
 class KernelDNAConv2d(KernelDNALayer):
     """A convolution of a family.
 
@@ -222,13 +226,12 @@ class KernelDNAConv2d(KernelDNALayer):
     plain_class = nn.Conv2d
     # mmcv's ConvModule reads it.
     transposed = False
-    _conv_forward: Any = nn.Conv2d._conv_forward
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve ``(N, C_in, H, W)`` or ``(C_in, H, W)``."""
         self._settle()
         if self.adapter is None:
-            return self._conv_forward(x, self.weight, self.bias)
+            return _conv_forward(self, x, self.weight, self.bias)
         derive, sources = self._ingredients(x)
         gate = self.adapter.routing(x.mean((-2, -1)))[..., None, None]
         zeros = self.padding_mode == 'zeros' and type(self.padding) is tuple
@@ -237,7 +240,7 @@ class KernelDNAConv2d(KernelDNALayer):
                 self.stride, self.padding, self.dilation, self.groups
             )
             return lean(operation, derive, x, gate, self.bias, *sources)
-        return self._conv_forward(x * gate, derive(*sources), self.bias)
+        return _conv_forward(self, x * gate, derive(*sources), self.bias)
 
 
 class KernelDNALinear(KernelDNALayer):
