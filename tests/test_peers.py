@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from mmcv.cnn import build_conv_layer
 from mmengine.registry import MODELS
 from torch import nn
+from torch._subclasses.fake_tensor import UnsupportedOperatorException
+from torch.export import Dim, export
 
 import mmkdna
 from mmkdna.peers import (
@@ -38,12 +40,11 @@ GEOMETRIES = [
 
 def net(kind, convs=1, channels=8, **geometry):
     """Convs in a row, complete, with every parameter away from its start."""
-    model = nn.Sequential(
-        *(
-            build_conv_layer(dict(type=kind), channels, channels, **geometry)
-            for _ in range(convs)
-        )
+    layers = (
+        build_conv_layer(dict(type=kind), channels, channels, **geometry)
+        for _ in range(convs)
     )
+    model = nn.Sequential(*layers)
     mmkdna.form_families(model)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.4)
@@ -354,14 +355,27 @@ def test_wrong_arguments_are_named(arguments, message):
         build_conv_layer(dict(type='ODConv', **arguments), 8, 8, 3)
 
 
+class Transform(nn.Module):
+    def forward(self, x):
+        return torch.fft.irfft2(x)
+
+
+def exported(model, x):
+    shapes = ({0: Dim('batch', min=1, max=64)},)
+    return export(model, (x,), dynamic_shapes=shapes, strict=False).module()
+
+
 @pytest.mark.parametrize('kind', LAYERS)
 @torch.no_grad()
 def test_an_export_has_any_number_of_images(kind):
     model = net(kind, 2, kernel_size=3, padding=1).eval()
     two, five = (torch.randn(n, 8, 9, 9).double() for n in (2, 5))
-    batch = torch.export.Dim('batch', min=1, max=64)
-    exported = torch.export.export(model, (two,), dynamic_shapes=({0: batch},))
-    torch.testing.assert_close(exported.module()(five), model(five))
+    if kind == 'FDConv':
+        try:
+            exported(Transform(), torch.randn(2, 9, 5, dtype=torch.cdouble))
+        except UnsupportedOperatorException as error:
+            pytest.skip(f'for any number of images, torch exports no {error}')
+    torch.testing.assert_close(exported(model, two)(five), model(five))
 
 
 @pytest.mark.parametrize('pixels', [(1, 1), (1, 3)], ids=str)
