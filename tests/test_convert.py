@@ -103,7 +103,7 @@ def test_children_start_with_their_parents_kernel_and_what_is_lost_is_said(
         assert torch.equal(kernel, before[f'1.{parent}.weight'])
         errors.append(off(kernel, before[f'1.{child}.weight']))
     low, high = (f'{error:.2f}' for error in sorted(errors))
-    assert f'off their own by {low} to {high}' in log.text
+    assert f'differs from their own by {low} to {high}' in log.text
 
 
 def test_hooks_attributes_and_buffers_survive():
@@ -179,7 +179,7 @@ def test_on_meta_there_is_nothing_to_lose(log):
     with torch.device('meta'):
         model = convert(convs())
     assert families(model) == ['1.0 <- 1.1', '1.2 <- 1.3']
-    assert 'off their own' not in log.text
+    assert 'differs from their own' not in log.text
 
 
 def test_once_more_is_another_part_or_nothing():

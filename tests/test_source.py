@@ -34,7 +34,7 @@ def load(one, other, log):
     log.clear()
     result = other.load_state_dict(one.state_dict())
     assert str(result) == '<All keys matched successfully>'
-    return re.findall(r'off their own by ([\d.]+) to ([\d.]+)', log.text)
+    return re.findall(r'from their own by ([\d.]+) to ([\d.]+)', log.text)
 
 
 EXACT = {

@@ -120,8 +120,8 @@ def test_plain_weights_give_a_parent_its_kernel_and_start_its_children(log):
         assert not layer.adapter.static.filter.any()
         assert layer.adapter.routing.is_open()
     # Kernels drawn independently are sqrt(2) apart.
-    assert '2 children start with the kernel of their parent' in log.text
-    assert 'off their own by 1.4' in log.text
+    assert "2 children start with their parent's kernel" in log.text
+    assert 'differs from their own by 1.4' in log.text
     others = [k for k in twin.state_dict() if k in state]
     assert len(others) > 100
     assert all(torch.equal(twin.state_dict()[k], state[k]) for k in others)
@@ -264,7 +264,7 @@ class TestPartialLoads:
         state = {'conv1.weight': 2 * parent.weight.detach()}
         model.layer4[1].load_state_dict(state, strict=False)
         assert torch.equal(child.kernel(), parent.weight)
-        assert 'off their own by 0.50' in log.text
+        assert 'differs from their own by 0.50' in log.text
 
     def test_a_member_by_itself(self, log):
         model = randomise(build(R18))
@@ -274,10 +274,10 @@ class TestPartialLoads:
         assert str(child.load_state_dict({'weight': kernel})) == ALL
         assert torch.equal(child.kernel(), kernel)
         assert child.adapter.routing.is_open()
-        assert 'off their own' not in log.text
+        assert 'differs from their own' not in log.text
         child.load_state_dict({'weight': 2 * kernel})
         assert torch.equal(child.kernel(), kernel)
-        assert 'off their own by 0.50' in log.text
+        assert 'differs from their own by 0.50' in log.text
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])

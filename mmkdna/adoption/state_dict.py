@@ -234,10 +234,10 @@ def log_loss(lost: Mapping[str, float]) -> None:
     errors = [error for error in lost.values() if error > 1e-6]
     if errors:
         print_log(
-            f'KernelDNA: {len(errors)} children start with the kernel of '
-            f'their parent, which is off their own by {min(errors):.2f} to '
-            f'{max(errors):.2f} (relative): what the network behind has '
-            'learned fits no longer, train it.',
+            f"KernelDNA: {len(errors)} children start with their parent's "
+            f'kernel, which differs from their own by {min(errors):.2f} to '
+            f'{max(errors):.2f} (relative): later layers no longer fit, '
+            'train the network again.',
             'current',
             logging.WARNING,
         )
