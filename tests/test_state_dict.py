@@ -186,7 +186,7 @@ class TestLayersOfSeveralNames:
         twin = randomise(build(SHARED_HEADS[name]))
         model = plain(SHARED_HEADS[name])
         assert str(twin.load_state_dict(model.state_dict())) == ALL
-        assert 'children start with the kernel' in log.text
+        assert 'children start with their parent' in log.text
         state = model.state_dict()
         for child, parent in children(twin).items():
             layer = twin.get_submodule(child)

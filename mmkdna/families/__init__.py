@@ -1,4 +1,4 @@
-"""Families: which layers share a kernel, and the moment when they start to."""
+"""Families: which layers share a kernel, and when they start to share."""
 
 from .forming import form_families
 from .grouping import Family, Member, group_families, list_families

@@ -1,4 +1,4 @@
-"""Families form in a module: what is grouped is linked."""
+"""Form families in a module: group the layers, then link them."""
 
 import logging
 from collections.abc import Callable, Container
@@ -11,23 +11,23 @@ from .linking import link
 from .sites import sites, weighs_more
 
 when_built: list[Callable[[nn.Module], None]] = []
-"""What else is done to every module that is built."""
+"""Functions that are called with every module that a registry builds."""
 
 when_complete: list[Callable[[nn.Module, bool, Container[int]], None]] = []
-"""What is done when no larger module comes: see :func:`complete`."""
+"""Functions that are called with a complete model: see :func:`complete`."""
 
 
 def form_families(model: nn.Module) -> list[Family]:
-    """Form the families of a complete model; a second time changes nothing.
+    """Form the families of a complete model; a second call changes nothing.
 
-    A build of the registries does this by itself. Call it in plain PyTorch
-    code, when the model is complete and before the optimizer is made.
+    Models from a registry have their families already. Call this in plain
+    PyTorch code, after the model is built and before the optimizer is made.
 
     Args:
         model: A model with marked layers.
 
     Returns:
-        All families of the model, as of :func:`list_families`.
+        All families of the model, as :func:`list_families` returns them.
 
     Raises:
         BadInput: If a list of sizes does not fit, or listed layers are
@@ -40,11 +40,11 @@ def form_families(model: nn.Module) -> list[Family]:
 def complete(
     model: nn.Module, formed: bool = False, asked: Container[int] = ()
 ) -> None:
-    """Form what remains in a complete model, and have it told.
+    """Form the remaining families of a complete model, and log them.
 
     Args:
         model: A model with marked layers.
-        formed: Whether families formed in parts of it just now.
+        formed: Whether families formed in its parts during this build.
         asked: Ids of the modules whose configs have settings.
     """
     formed |= bool(form(model, last=True))
@@ -57,7 +57,7 @@ def form(model: nn.Module, last: bool) -> list[Family]:
 
     Args:
         model: A module with marked layers.
-        last: As of :func:`group_families`.
+        last: As in :func:`group_families`.
     """
     families = group_families(sites(model), last)
     if families:
@@ -81,7 +81,7 @@ def form(model: nn.Module, last: bool) -> list[Family]:
             link(family, kinds)
         done = {family.parent.module.kernel_dna for family in families}
         for site in found:
-            # Names are of one module; what they leave out is done with.
+            # The names are those of this module; no later build has more.
             listed = site.kind.settings.families and not site.is_member
             if listed and site.kind.settings in done:
                 del site.layer.kernel_dna

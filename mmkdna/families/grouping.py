@@ -1,9 +1,9 @@
-"""From the marked layers of a module tree to families; touches nothing.
+"""Group the marked layers of a module tree into families; change nothing.
 
-The rule: stride-1 layers of equal settings, one kernel shape and one
-``groups``, under the same innermost ``nn.Sequential`` or ``nn.ModuleList``
-that holds at least two of them (a stage, ``fpn_convs``, ``cls_convs``), cut
-into families from the end backwards. Or the names that ``families`` lists.
+The rule groups stride-1 layers with equal settings, kernel shape and
+``groups``. They must be under the same innermost ``nn.Sequential`` or
+``nn.ModuleList`` that holds two of them (a stage, ``fpn_convs``). Families
+are cut from its end backwards. If ``families`` lists names, these count.
 """
 
 import difflib
@@ -21,7 +21,7 @@ OUTSIDE = '(outside)'
 
 
 class Member(NamedTuple):
-    """A layer of a family under its name in the model."""
+    """A layer of a family, with its name in the model."""
 
     name: str
     module: Any
@@ -46,10 +46,10 @@ def list_families(model: nn.Module) -> list[Family]:
     """The families that a model has, in order of their first member.
 
     Returns:
-        For each family its parent and children as ``(name, module)``; a
-        parent that is no part of ``model`` is named ``'(outside)'``.
+        For each family its parent and children as ``(name, module)``. A
+        parent outside of ``model`` has the name ``'(outside)'``.
     """
-    # By what it has: while a model initialises, members are disguised.
+    # Not isinstance: while a model initialises, members are disguised.
     members = {m: n for n, m in model.named_modules() if 'family' in vars(m)}
     children: dict[nn.Module, list[Member]] = {}
     for layer, name in members.items():
@@ -68,9 +68,9 @@ def group_families(found: Sequence[Site], last: bool = True) -> list[Family]:
     """The families that are not formed yet, in order of depth.
 
     Args:
-        found: As of :func:`~mmkdna.families.sites.sites`.
-        last: Whether no larger module comes; a smaller one may not hold all
-            of the layers that ``families`` lists.
+        found: What :func:`~mmkdna.families.sites.sites` returns.
+        last: Whether the model is complete. If it is not, layers that
+            ``families`` lists may be missing yet.
 
     Raises:
         BadInput: If a list of sizes does not fit a stage, or listed layers
@@ -152,13 +152,13 @@ def _by_name(found: Sequence[Site], last: bool) -> Iterator[list[Site]]:
                     yield members
                 break
         else:
-            # Where some have formed, the names are those of their module.
+            # If some have formed, the names were found in their module.
             if last and plain == group:
                 _refuse(tries, plain)
 
 
 def _prefixes(group: Sequence[Site]) -> list[str]:
-    """What is around all layers of a group, innermost first."""
+    """Prefixes of the modules around all of a group, innermost first."""
     first = group[0].name if group else ''
     around = [f'{name}.' if name else '' for name in outwards(first)]
     names = [site.name for site in group]
@@ -166,13 +166,13 @@ def _prefixes(group: Sequence[Site]) -> list[str]:
 
 
 def _resolve(name: str, group: Sequence[Site]) -> list[Site]:
-    """A layer by its name, or by the name of the one module around it."""
+    """Layers with this name, or inside the module with this name."""
     exact = [site for site in group if site.name == name]
     return exact or [s for s in group if s.name.startswith(f'{name}.')]
 
 
 def _refuse(tries: Mapping[str, dict], group: Sequence[Site]) -> None:
-    """Raise for the name that stands in the way, where most resolve."""
+    """Raise for a name that fails, in the module where most resolve."""
     prefix = max(tries, key=lambda p: sum(map(bool, tries[p].values())))
     inside = [site.name.removeprefix(prefix) for site in group]
     for name, layers in tries[prefix].items():
@@ -190,7 +190,7 @@ def _refuse(tries: Mapping[str, dict], group: Sequence[Site]) -> None:
 
 
 def _check(members: Sequence[Site], listed: Sequence[Site]) -> None:
-    """Raise where some of the listed layers cannot be a family."""
+    """Raise if the members of a listed family cannot share."""
     first = members[0]
     for site in members:
         if site.obstacle:

@@ -1,4 +1,4 @@
-"""Plain layers become members of a family, and members plain, in place."""
+"""Turn plain layers into members of a family, and back, in place."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,11 +13,11 @@ from .sites import Kind
 
 
 def link(family: Family, kinds: Mapping[nn.Module, Kind]) -> None:
-    """Make a family's layers its members; a child loses its kernel.
+    """Turn a family's plain layers into members; children drop their kernels.
 
     Args:
-        family: Of plain layers, each of a class in :data:`MEMBERS`.
-        kinds: What each of these layers is.
+        family: Plain layers, each of a class in :data:`MEMBERS`.
+        kinds: The kind of each of these layers.
     """
     parent: Any = family.parent.module
     children: list[Any] = [layer for _, layer in family.children]
@@ -25,23 +25,23 @@ def link(family: Family, kinds: Mapping[nn.Module, Kind]) -> None:
     for layer in (parent, *children):
         kind, adapter = kinds[layer], None
         if layer is not parent:
-            # It takes after the kernel that it replaces.
+            # It has device, dtype and mode of the kernel that it replaces.
             adapter = Adapter(*kind.adapter).to(layer.weight)
             adapter.train(layer.training).requires_grad_(kind.trained)
             del layer._parameters['weight']
         layer.__class__ = MEMBERS[type(layer)]
         layer.kernel_shape, layer.family = kind.shape, kin
         layer.adapter = adapter
-        # So torch.fx calls it as a whole, as it does the plain layer.
+        # So torch.fx does not trace into it, as with a plain layer.
         layer.__module__ = 'torch.nn'
 
 
 def unlink(member: KernelDNALayer, kernel: Tensor | None) -> None:
-    """Make a member the plain layer again.
+    """Turn a member into the plain layer again.
 
     Args:
-        member: A parent, or a child.
-        kernel: A child's new weight; None for a parent, which keeps its own.
+        member: A parent or a child.
+        kernel: A child's new weight; None for a parent, which has a weight.
     """
     trained = member.is_trained
     made = ('adapter', 'family', 'kernel_shape', '__module__', 'kernel_dna')
@@ -50,6 +50,6 @@ def unlink(member: KernelDNALayer, kernel: Tensor | None) -> None:
     member.__class__ = member.plain_class  # type: ignore[assignment]
     if kernel is not None:
         weight = nn.Parameter(kernel, requires_grad=trained)
-        # In the order in which a plain layer has them.
+        # Weight before bias, as in a plain layer.
         bias = member._parameters.pop('bias')
         member._parameters.update(weight=weight, bias=bias)

@@ -1,4 +1,4 @@
-"""Settings on plain layers: what a config says, before any family forms."""
+"""Mark plain layers with settings, before any family forms."""
 
 from typing import Any
 
@@ -13,9 +13,9 @@ def mark(model: nn.Module, linear: bool = False, **settings: Any) -> None:
     """Mark the plain layers of a module.
 
     Args:
-        model: Any module; layers that are marked stay as they are.
-        linear: Whether ``nn.Linear`` layers, which act on the last axis as
-            pointwise convs, are marked too (with ``kernel_sizes=(1,)``).
+        model: Any module; layers with a mark keep theirs.
+        linear: Whether to mark ``nn.Linear`` layers, too. They act as 1 x 1
+            convs on the last axis, so they need ``kernel_sizes=(1,)``.
         **settings: As in a ``conv_cfg``.
 
     Raises:
@@ -25,7 +25,7 @@ def mark(model: nn.Module, linear: bool = False, **settings: Any) -> None:
     value = Settings.of(settings)
     kinds = (nn.Conv2d, nn.Linear) if linear else (nn.Conv2d,)
     for layer in model.modules():
-        # Not a subclass, which may do something else with its weight.
+        # Not a subclass: it may use its weight in another way.
         member = MEMBERS.get(type(layer))
         if member is not None and member.plain_class in kinds:
             layer.__dict__.setdefault('kernel_dna', value)

@@ -15,7 +15,7 @@ from ..layers.adapter import adapter_size
 from ..layers.member import MEMBERS
 
 FUSE = ('switch_to_deploy', 'efficient_conv_bn_eval_forward')
-"""Methods of modules that compute with the weights of their layers."""
+"""Methods with which a module fuses the weights of its layers."""
 Around = list[tuple[str, nn.Module]]
 
 
@@ -53,24 +53,24 @@ class Kind(NamedTuple):
 
 
 class Site(NamedTuple):
-    """A layer that carries settings, and where it is."""
+    """A marked layer, and where it is in the model."""
 
     name: str
-    """In the model."""
+    """The layer's name in the model."""
     layer: Any
     """The plain layer, or the member that it has become."""
     kind: Kind
     stages: tuple[tuple[str, int], ...]
-    """The sequences around it, innermost first, as name and id."""
+    """The stages around the layer, innermost first, as name and id."""
     obstacle: str
-    """Why it can share with no layer at all; '' if it can."""
+    """Why the layer can never share; '' if it can."""
 
     @property
     def is_member(self) -> bool:
         return 'family' in vars(self.layer)
 
     def obstacles(self) -> list[str]:
-        """Why the rule leaves it out; empty if it is eligible."""
+        """Why the rule leaves the layer out; empty if it is eligible."""
         if self.obstacle or self.is_member:
             return [self.obstacle] if self.obstacle else []
         kind, rule = self.kind, self.kind.settings
@@ -97,7 +97,7 @@ def _times(numbers: Iterable[int]) -> str:
 
 
 def weighs_more(kind: Kind) -> str:
-    """Words for an adapter that outweighs the kernel; '' if it does not."""
+    """Text if the adapter is not smaller than the kernel, else ''."""
     adapter, kernel = adapter_size(*kind.adapter), math.prod(kind.shape)
     if adapter < kernel:
         return ''
@@ -129,7 +129,7 @@ def site_of(
     settings: Settings,
     obstacle: str = '',
 ) -> Site:
-    """A layer under these settings, with what :func:`walk` says of it."""
+    """The site of a layer, with ``name`` and ``around`` from :func:`walk`."""
     stages = tuple((n, id(m)) for n, m in around if is_stage(m))
     return Site(name, layer, _kind(layer, settings), stages, obstacle)
 
@@ -145,7 +145,7 @@ def _kind(layer: Any, settings: Settings) -> Kind:
 
 
 def is_stage(module: nn.Module) -> bool:
-    """Whether a module is a sequence of others, as a stage is."""
+    """Whether a module can be a stage."""
     return isinstance(module, (nn.Sequential, nn.ModuleList))
 
 
@@ -171,11 +171,11 @@ def _obstacle(layer: nn.Module, around: Around, users: Counter) -> str:
 
 @functools.cache
 def _weights_read(cls: type[nn.Module]) -> list[str]:
-    """Names of submodules whose weights a class's forward computes with."""
+    """Names of submodules whose weights a class's forward reads."""
     try:
         source = inspect.getsource(cls.forward)
     except (OSError, TypeError):
-        # Compiled, or typed into an interpreter.
+        # There is no source: compiled, or typed into an interpreter.
         return []
     return re.findall(r'self\.(\w+)\.weight\b', source)
 
@@ -183,7 +183,7 @@ def _weights_read(cls: type[nn.Module]) -> list[str]:
 def walk(model: nn.Module) -> Iterator[tuple[str, nn.Module, Around]]:
     """Each module once, in order of depth, by its first name.
 
-    With the modules around it, innermost first.
+    The third value has the modules around it, innermost first.
     """
     modules = dict(model.named_modules())
     for name, module in modules.items():
@@ -192,7 +192,7 @@ def walk(model: nn.Module) -> Iterator[tuple[str, nn.Module, Around]]:
 
 
 def outwards(name: str) -> Iterator[str]:
-    """The names of the modules around one, innermost first."""
+    """The names of the modules around a name, innermost first."""
     while name:
         name = name.rpartition('.')[0]
         yield name

@@ -29,13 +29,13 @@ def modulate(
     """
     factor = 1 + filter
     if spatial is not None:
-        # The small factors first: the kernel is read and written once.
+        # Small factors first, so the kernel is read and written only once.
         factor = factor * (1 + spatial)
     return kernel * factor
 
 
 class StaticModulation(nn.Module):
-    """The input-independent half: see :func:`modulate`.
+    """The part that does not depend on the input: see :func:`modulate`.
 
     ``filter`` and ``spatial`` start at zero, so a child starts as its parent.
 
@@ -60,27 +60,27 @@ class StaticModulation(nn.Module):
             nn.init.zeros_(parameter)
 
     def sources(self) -> tuple[Tensor, ...]:
-        """What :attr:`derive` reads beside the parent's kernel."""
+        """The arguments of :attr:`derive` after the parent's kernel."""
         return tuple(p for p in (self.filter, self.spatial) if p is not None)
 
     def forward(self, kernel: Tensor) -> Tensor:
-        """The child's kernel of its parent's, of the same shape."""
+        """Derive the child's kernel; it has the shape of the parent's."""
         return self.derive(kernel, *self.sources())
 
 
 class DynamicRouting(nn.Module):
-    """Squeeze-and-excite over a child's input: a gate for each channel.
+    """Squeeze-and-excite on a child's input: a gate for each channel.
 
     Args:
         channels: C_in of the child.
         reduction: The squeeze is ``channels // reduction`` wide.
         norm: ``'LN'``, ``'BN'`` or None. BN normalises over the images of a
-            batch, and so needs two or more of them while training.
+            batch, so it needs two or more images in training.
         gate: ``'identity'``: ``2 * sigmoid``, exactly 1 at the start;
-            ``'sigmoid'``: as the authors.
+            ``'sigmoid'``: the authors' gate.
     """
 
-    # 2: ``excite_bias`` is called ``bias``, for mmengine's bias_decay_mult.
+    # 2: ``excite_bias`` became ``bias``, for mmengine's bias_decay_mult.
     _version = 2
 
     def __init__(
@@ -89,8 +89,8 @@ class DynamicRouting(nn.Module):
         super().__init__()
         squeezed = channels // reduction
         self.identity_gate = gate == 'identity'
-        # Parameters, not nn.Linear: an init_cfg for the Linear layers of a
-        # model would move the gate from its start.
+        # Parameters, not nn.Linear: an init_cfg for a model's Linear layers
+        # would overwrite the gate's start.
         self.squeeze = nn.Parameter(torch.empty(squeezed, channels))
         self.excite = nn.Parameter(torch.empty(channels, squeezed))
         self.bias = nn.Parameter(torch.empty(channels))
@@ -98,7 +98,7 @@ class DynamicRouting(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """As nn.Linear; for the identity gate, the excite at zero."""
+        """As nn.Linear, but the identity gate's excite starts at zero."""
         squeezed, channels = self.squeeze.shape
         _as_linear(self.squeeze, channels)
         for tensor in (self.excite, self.bias):
@@ -115,10 +115,10 @@ class DynamicRouting(nn.Module):
         return self.identity_gate and not moved
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """The gate of an input's mean over its pixels, of the same shape.
+        """The gate, of the shape of ``pooled``.
 
         Args:
-            pooled: ``(N, C_in)``, or ``(C_in,)`` of a single image.
+            pooled: Mean over an input's pixels: ``(N, C_in)`` or ``(C_in,)``.
         """
         z = self.norm(F.linear(pooled, self.squeeze)).relu()
         gate = F.linear(z, self.excite, self.bias).sigmoid()
@@ -139,7 +139,7 @@ def _as_linear(tensor: Tensor, fan_in: int) -> None:
 
 
 class Adapter(nn.Module):
-    """Both halves; a child conv computes ``conv2d(x * g(x), W_c)``.
+    """Static modulation and routing: ``conv2d(x * g(x), W_c)``.
 
     Args:
         in_channels: C_in of the child.
@@ -160,7 +160,7 @@ class Adapter(nn.Module):
         self.routing = DynamicRouting(in_channels, reduction, norm, gate)
 
     def reset_parameters(self) -> None:
-        """Both at their start."""
+        """Reset the modulation and the routing."""
         self.static.reset_parameters()
         self.routing.reset_parameters()
 

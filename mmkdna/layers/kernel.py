@@ -1,9 +1,9 @@
-"""A child's convolution, free in memory while it trains.
+"""A child's convolution, which costs no memory in training.
 
-Written as ordinary operations, ``conv2d(x * g, W_p * (1 + f) * (1 + s))``
-keeps the gated input and the derived kernel for the backward, beside the
-input that the layer before keeps anyway. A head that runs on five levels of a
-pyramid keeps its kernels five times. :func:`lean` keeps neither.
+With plain autograd, ``conv2d(x * g, W_p * (1 + f) * (1 + s))`` saves the gated
+input and the derived kernel for the backward, beside the input, which the
+layer before saves anyway. A head on five pyramid levels saves its kernels
+five times. :func:`lean` saves neither.
 """
 
 from collections.abc import Callable
@@ -36,10 +36,10 @@ class Convolution(NamedTuple):
 
 
 class Linear(NamedTuple):
-    """``linear`` of ``(N, pixels, C_in)``, in rows, and its gradients.
+    """``linear`` of ``(N, pixels, C_in)``, and its gradients.
 
-    The result is ``(N * pixels, C_out)``: of three axes, it would be a view,
-    and autograd lets nobody change a function's view in place.
+    The result is ``(N * pixels, C_out)``. With three axes it would be a view,
+    and autograd forbids in-place changes of a view that a function returns.
     """
 
     def __call__(self, x: Tensor, kernel: Tensor, bias: Any) -> Tensor:
@@ -56,10 +56,9 @@ class Linear(NamedTuple):
 
 
 class _Lean(torch.autograd.Function):
-    """Keeps the input, the gate, and what the kernel is derived of.
+    """Saves the input, the gate, and the sources of the kernel.
 
-    Products of them are formed again in the backward, which can itself be
-    differentiated.
+    The backward computes their products again. It is differentiable.
     """
 
     @staticmethod
@@ -74,8 +73,8 @@ class _Lean(torch.autograd.Function):
     ) -> Tensor:
         ctx.operation, ctx.derive = operation, derive
         ctx.save_for_backward(x, gate, *sources)
-        # The kernel before the gated input: in the other order the CPU's
-        # allocator makes a step a tenth slower.
+        # The kernel first: in the other order, the CPU's allocator makes a
+        # training step a tenth slower.
         kernel = derive(*sources)
         return operation(x * gate, kernel, bias)
 
@@ -102,7 +101,7 @@ class _Lean(torch.autograd.Function):
         if need_gate:
             of_gate = (of_gated * x).sum_to_size(gate.shape)
         if need_x:
-            # In its place, where it is needed no longer.
+            # In place, if no second derivative needs of_gated.
             of_x = of_gated * gate if again else of_gated.mul_(gate)
         of_sources: Any = ()
         if any(need):
@@ -128,22 +127,21 @@ def lean(
     """``operation(x * gate, derive(*sources), bias)`` for eager training.
 
     Args:
-        derive: A pure function of the sources: the child's kernel.
+        derive: A pure function that returns the child's kernel.
         x: The input.
         gate: Broadcasts to the shape of x.
         bias: ``(C_out,)`` or None.
-        *sources: The parent's kernel, and the modulation.
+        *sources: The parent's kernel and the parameters of the modulation.
     """
     result: Tensor = _Lean.apply(operation, derive, x, gate, bias, *sources)
     return result
 
 
 def trains_eagerly(*tensors: Any) -> bool:
-    """Whether a backward will follow, of operations that run as they are.
+    """Whether torch runs the operations directly, with a backward to follow.
 
-    Not where they are traced, exported or compiled, transformed by
-    ``torch.func`` or differentiated forwards, or where a wrapper has replaced
-    the tensors by a kind of its own.
+    False for tracing, export, compiling, ``torch.func``, forward-mode
+    derivatives, and tensors of a wrapper's own class.
     """
     return (
         not torch.compiler.is_compiling()

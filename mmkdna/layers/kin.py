@@ -1,4 +1,4 @@
-"""Who belongs to a family."""
+"""The members of a family, as weak references."""
 
 import weakref
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 class Kin:
-    """Who belongs to a family, the parent first; keeps nobody alive.
+    """Weak references to a family's members, the parent first.
 
-    A block that is copied out of its model without the parent finds none,
-    instead of using a kernel that is in neither its parameters nor its state
-    dict.
+    A block that is copied without the parent then finds no parent. With a
+    strong reference it would use a kernel that is in neither its parameters
+    nor its state dict.
     """
 
     _members: list[weakref.ref]
@@ -27,7 +27,7 @@ class Kin:
         return [reference() for reference in self._members]
 
     def __setstate__(self, members: Sequence[Any]) -> None:
-        # Of those that are gone already, a reference to nobody.
+        # For a member that is gone: a reference that is dead at once.
         found = (nn.Module() if m is None else m for m in members)
         self._members = [weakref.ref(member) for member in found]
 
@@ -37,7 +37,7 @@ class Kin:
 
     @property
     def children(self) -> list['KernelDNALayer']:
-        """Those that are still there."""
+        """The children that still exist."""
         return [
             child for child in self.__getstate__()[1:] if child is not None
         ]

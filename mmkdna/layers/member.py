@@ -32,15 +32,14 @@ def _as_it_is(kernel: Tensor) -> Tensor:
 
 
 class KernelDNALayer(nn.Module):
-    """A layer that is a parent or a child; it was a plain layer before.
+    """A parent or a child; it was a plain layer before.
 
-    A parent computes what the plain layer does. A child has no ``weight``: it
-    derives its kernel from its parent's, through an ``adapter`` of its own.
+    A parent computes what the plain layer does. A child has no ``weight``: its
+    own ``adapter`` derives its kernel from the parent's.
 
-    It is no :class:`torch.nn.Conv2d` or :class:`torch.nn.Linear`, since code
-    that finds one takes its kernel for its own (``fuse_conv_bn`` would scale
-    the kernel of a whole family). See :mod:`mmkdna.openmmlab.disguise` for
-    the code that is to find one.
+    It is not an :class:`torch.nn.Conv2d` or :class:`torch.nn.Linear`, since
+    code that finds one changes its kernel (``fuse_conv_bn`` would scale a
+    whole family's). :mod:`mmkdna.openmmlab.disguise` has the exceptions.
     """
 
     plain_class: ClassVar[type[nn.Module]]
@@ -52,9 +51,9 @@ class KernelDNALayer(nn.Module):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         raise TypeError(
-            f'{type(self).__name__} is what a plain layer becomes when its '
-            "family forms. Build it with conv_cfg=dict(type='KernelDNA', ...)"
-            ', or mmkdna.KernelDNA in place of nn.Conv2d'
+            f'{type(self).__name__} cannot be built directly: a plain layer '
+            'becomes one when its family forms. Use '
+            "conv_cfg=dict(type='KernelDNA', ...), or mmkdna.KernelDNA(...)"
         )
 
     @property
@@ -64,7 +63,7 @@ class KernelDNALayer(nn.Module):
 
     @property
     def parent(self) -> 'KernelDNALayer | None':
-        """The layer whose kernel a child uses; None of a parent.
+        """The layer whose kernel a child uses; None for a parent.
 
         Raises:
             RuntimeError: If the parent is gone.
@@ -74,23 +73,23 @@ class KernelDNALayer(nn.Module):
         parent = self.family.parent
         if parent is None:
             raise RuntimeError(
-                f'a child of kernel shape {self.kernel_shape} has lost its '
+                f'a child with kernel shape {self.kernel_shape} has lost its '
                 'parent, whose kernel it uses: its block was copied or taken '
                 'out of the model without the parent. Keep or copy the whole '
-                'model, or make the family plain with mmkdna.revert first'
+                'model, or call mmkdna.revert(model) before you copy'
             )
         return parent
 
     @property
     def saved(self) -> int:
-        """How many parameters less it has than the plain layer."""
+        """How many parameters the layer saves against the plain one."""
         if self.adapter is None:
             return 0
         own = sum(p.numel() for p in self.adapter.parameters())
         return math.prod(self.kernel_shape) - own
 
     def kernel(self) -> Tensor:
-        """The kernel in use, of the shape ``kernel_shape``."""
+        """The kernel that the layer computes with, of ``kernel_shape``."""
         parent = self.parent
         if parent is None or self.adapter is None:
             return self.own_kernel()
@@ -98,10 +97,10 @@ class KernelDNALayer(nn.Module):
         return kernel
 
     def own_kernel(self) -> Tensor:
-        """A parent's kernel as its own forward would see it.
+        """A parent's kernel as the parent's forward sees it.
 
-        Pruning, weight norm and spectral norm make it in a hook before that
-        forward; a child that comes first has them do so.
+        Pruning, weight norm and spectral norm compute it in a hook before
+        that forward. If a child runs first, it calls these hooks here.
         """
         if 'weight' not in self._parameters:
             for hook in self._forward_pre_hooks.values():
@@ -111,25 +110,24 @@ class KernelDNALayer(nn.Module):
         return weight
 
     def hand_out(self, derive: Derive, *sources: Tensor) -> Tensor:
-        """A child's kernel, derived while the parent's own is at hand.
+        """Derive a child's kernel inside the parent's FSDP2 unit.
 
-        Where the parent is a unit of FSDP2, this is one of its forwards: it
-        gathers the kernel and waits for the gradient. See
-        :func:`mmkdna.shard_families`.
+        FSDP2 treats this as a forward of the parent: it gathers the kernel
+        and reduces its gradient. See :func:`mmkdna.shard_families`.
 
         Raises:
-            RuntimeError: If the kernel is sharded all the same.
+            RuntimeError: If the kernel is still sharded.
         """
         kernel = self.own_kernel()
         check_whole(kernel, self.kernel_shape)
         return derive(kernel, *sources)
 
     def _ingredients(self, x: Tensor) -> tuple[Derive, tuple[Tensor, ...]]:
-        """A child's kernel as a pure function, and what it is one of."""
+        """The function that derives a child's kernel, and its arguments."""
         parent: Any = self.parent
         static: Any = self.adapter.static  # type: ignore[union-attr]
         kernel, sources = parent.own_kernel(), static.sources()
-        # Neither is a tensor where torch.fx traces.
+        # torch.fx traces with proxies, not tensors.
         if not isinstance(x, Tensor):
             return static.derive, (kernel, *sources)
         if self.training and not torch.is_grad_enabled():
@@ -138,12 +136,12 @@ class KernelDNALayer(nn.Module):
             return _as_it_is, (parent.hand_out(static.derive, *sources),)
         check_loaded(kernel, x)
         if kernel.device != x.device:
-            # As nn.DataParallel and device maps have it.
+            # nn.DataParallel and device maps put members on several devices.
             kernel = kernel.to(x.device)
         return static.derive, (kernel, *sources)
 
     def _settle(self) -> None:
-        """A kernel is frozen with any child: what that computes stays."""
+        """Freeze the kernel with any child, whose output must not change."""
         parent = self.family.parent
         if (
             not self.training
@@ -157,9 +155,9 @@ class KernelDNALayer(nn.Module):
             parameter.requires_grad_(False)
         print_log(
             'KernelDNA: a child was frozen after its family had formed, so '
-            f'the kernel {self.kernel_shape} that it shares is frozen, too. '
-            'Where layers are frozen before the model is built, they share '
-            'with each other only.',
+            f'its shared kernel {self.kernel_shape} is frozen, too. '
+            'Layers that are frozen before families form share only with '
+            'each other.',
             'current',
             logging.WARNING,
         )
@@ -173,16 +171,16 @@ class KernelDNALayer(nn.Module):
         layer = self if self.adapter is None else self.adapter.static
         own: Any = layer._parameters.items()
         if layer._modules:
-            # It is parametrised. (Walking costs more than looking.)
+            # It is parametrised. (named_parameters() is slow.)
             own = layer.named_parameters()
         for name, parameter in own:
-            # Under whatever names pruning and norms have.
+            # Pruning and norms rename the weight, so test for the bias.
             trained = parameter is not None and parameter.requires_grad
             if trained and 'bias' not in name:
                 yield parameter
 
     def reset_parameters(self) -> None:
-        """As the plain layer; the adapter at its start."""
+        """Reset a parent like the plain layer, a child's adapter and bias."""
         if self.adapter is None:
             self.plain_class.reset_parameters(self)  # type: ignore
             return
@@ -195,16 +193,16 @@ class KernelDNALayer(nn.Module):
         if name == 'weight' and 'adapter' in self.__dict__['_modules']:
             raise AttributeError(
                 'a KernelDNA child has no weight: its kernel comes from its '
-                'parent, and its input is gated, so whoever reads the weight '
-                'cannot know what the layer computes. Call the layer, or '
-                'leave it out of the families'
+                'parent, and its input is gated. Code that reads the weight '
+                'would compute something else. Call the layer, or leave it '
+                'out of the families'
             )
         return super().__getattr__(name)
 
     def __prepare_scriptable__(self) -> Any:
         raise RuntimeError(
-            'torch.jit.script knows no families: a child takes the kernel of '
-            'its parent. Use torch.jit.trace or torch.export'
+            'torch.jit.script does not support families: a child uses its '
+            "parent's kernel. Use torch.jit.trace or torch.export"
         )
 
     def extra_repr(self) -> str:
@@ -220,7 +218,7 @@ class KernelDNAConv2d(KernelDNALayer):
     """A convolution of a family.
 
     A child computes ``conv2d(x * g(x), W_p * (1 + f) * (1 + s))`` with its
-    parent's kernel ``W_p``.
+    parent's kernel ``W_p`` and the gate ``g``.
     """
 
     plain_class = nn.Conv2d
@@ -272,8 +270,8 @@ class KernelDNALinear(KernelDNALayer):
 MEMBERS: dict[type[nn.Module], type[KernelDNALayer]] = {
     nn.Conv2d: KernelDNAConv2d,
     nn.Linear: KernelDNALinear,
-    # The same, but for empty inputs under torch 1.4; mmcv's FFN has them.
+    # nn's layers with a fix for empty inputs; mmcv's FFN uses them.
     mmcv.cnn.Conv2d: KernelDNAConv2d,
     mmcv.cnn.Linear: KernelDNALinear,
 }
-"""What a plain layer becomes, by its class."""
+"""The class that a plain layer becomes in a family."""

@@ -1,4 +1,4 @@
-"""What a ``conv_cfg=dict(type='KernelDNA', ...)`` says, as data."""
+"""The arguments of a ``conv_cfg=dict(type='KernelDNA', ...)``."""
 
 import functools
 import logging
@@ -39,29 +39,29 @@ DELETED = ('align', 'cache_kernels')
 class Settings:
     """Which layers form families, and what adapter a child gets.
 
-    Equal settings are the same settings. Every layer that a ``conv_cfg``
-    built carries them, as its attribute ``kernel_dna``.
+    A ``conv_cfg`` puts them on each layer that it builds, as the attribute
+    ``kernel_dna``. Only layers with equal settings can share.
 
     Args:
         family_size: Members of a family: a number for all families, a
             sequence with the size of each family of a stage in order of
-            depth, or None for one family a stage.
-        parent: Which member owns the kernel, ``'last'`` or ``'first'`` in
-            order of depth (of the list, where ``families`` is given).
-        min_channels: Only layers with ``min(C_in / groups, C_out)`` of at
-            least this much are shared.
-        kernel_sizes: Only ``k x k`` kernels with k in this sequence are
-            shared; None stands for every kernel larger than 1 x 1.
+            depth, or None for one family in each stage.
+        parent: The member that owns the kernel, ``'last'`` or ``'first'`` in
+            order of depth (with ``families``: in order of the list).
+        min_channels: Share only layers with ``min(C_in / groups, C_out)`` of
+            at least this number.
+        kernel_sizes: Share only ``k x k`` kernels with k in this sequence;
+            None stands for every kernel larger than 1 x 1.
         reduction: The routing squeezes ``C_in`` to ``C_in // reduction``.
         norm: Norm of the routing: ``'LN'``, ``'BN'`` (the authors') or None.
         gate: ``'identity'`` is ``2 * sigmoid(z)`` with z = 0 at the start,
-            so exactly 1; ``'sigmoid'`` is the authors'.
+            so the gate is exactly 1; ``'sigmoid'`` is the authors'.
         families: Names of the members of each family, relative to the module
-            that got the settings. Overrides the rule that the first four
-            arguments make.
+            with the settings. It replaces ``family_size``, ``min_channels``
+            and ``kernel_sizes``.
 
     Raises:
-        BadInput: If an argument is out of its type or range.
+        BadInput: If an argument has a wrong type or is out of its range.
     """
 
     family_size: int | tuple[int, ...] | None = 2
@@ -90,7 +90,7 @@ class Settings:
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> 'Settings':
-        """Read a ``conv_cfg`` without its ``type``.
+        """Check a ``conv_cfg`` without its ``type``.
 
         Raises:
             BadInput: If an argument is unknown or out of its range.

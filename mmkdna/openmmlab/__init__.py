@@ -1,4 +1,4 @@
-"""Families in OpenMMLab's builds: conv type, registries, initialisation."""
+"""KernelDNA in OpenMMLab: conv type, registries, initialisation, log."""
 
 from .builds import install
 from .conv_type import KernelDNA

@@ -1,9 +1,8 @@
-"""Families form as soon as the module that got the settings is built.
+"""Form families as soon as the module with the settings is built.
 
-DDP wraps a model and the optimizer is made before any hook or
-``init_weights`` runs, and a constructor may load a checkpoint into a part of
-a model or copy it: so every build of the model registries forms what can be
-formed in what it returns, and what is formed stays.
+A later hook would be too late: DDP and the optimizer need the families, and
+a constructor may load a checkpoint into a part of the model or copy it. So
+every build of the model registries forms the families that it can.
 """
 
 import functools
@@ -30,18 +29,18 @@ class _Builds(threading.local):
         self.depth = 0
         self.modules: list[nn.Module] = []
         self.asked: list[nn.Module] = []
-        """Those whose configs have settings."""
+        """The modules whose configs have settings."""
         self.parents: set[nn.Module] = set()
-        """Of the families that formed."""
+        """The parents of the families that formed."""
 
 
 _builds = _Builds()
 
 
 def install() -> None:
-    """Make every model registry form families; a second time does nothing.
+    """Make every model registry form families; a second call does nothing.
 
-    Registries made later inherit the ``build_func`` of their parent.
+    Later registries inherit the ``build_func`` of their parent.
     """
     registries = [MODELS]
     for registry in registries:
@@ -49,7 +48,7 @@ def install() -> None:
         function = registry.build_func
         plain = getattr(function, 'forms_families_after', function)
         registry.build_func = _forming(plain)
-    # It asks for depthwise convs by isinstance.
+    # It finds depthwise convs by isinstance.
     DefaultOptimWrapperConstructor.__call__ = disguising(  # type: ignore
         DefaultOptimWrapperConstructor.__call__, 1
     )
@@ -62,7 +61,7 @@ def _forming(build_func: Callable) -> Callable:
     @functools.wraps(build_func)
     def build(cfg: Any, *args: Any, registry: Registry, **kwargs: Any) -> Any:
         if isinstance(cfg, list):
-            # As mmengine, which does not come by here for the items.
+            # mmengine would build the items without this function.
             items = (build(c, *args, registry=registry, **kwargs) for c in cfg)
             return Sequential(*items)
         cfg, key, asked = prepare(cfg, registry)
@@ -82,9 +81,9 @@ def _forming(build_func: Callable) -> Callable:
                 if formed and getattr(built, '_is_init', False):
                     warn(
                         f'{type(built).__name__} has loaded weights while it '
-                        'was built: its children start with the kernel of '
-                        'their parent all the same. Load them afterwards, by '
-                        'init_cfg or load_from'
+                        'was built, before its families formed: its children '
+                        "start with their parent's kernel. Load the weights "
+                        'afterwards, by init_cfg or load_from'
                     )
             if outermost:
                 _complete()
@@ -99,7 +98,7 @@ def _forming(build_func: Callable) -> Callable:
 
 
 def _say_ignored(built: nn.Module, by_key: bool) -> None:
-    """Some classes take a ``conv_cfg`` and give it to no layer."""
+    """Warn if a class takes settings but passes them to no layer."""
     if not any('kernel_dna' in vars(m) for m in built.modules()):
         what = 'conv_cfg. Its config takes kernel_dna=dict(...) instead.'
         warn(
@@ -109,10 +108,10 @@ def _say_ignored(built: nn.Module, by_key: bool) -> None:
 
 
 def _complete() -> None:
-    """No larger module comes: form and report what remains.
+    """After the outermost build, form and report what remains.
 
-    The module built last holds most others; those that it does not hold (a
-    teacher that a detector hides from its state dict) are on their own.
+    The module built last holds most others. Modules outside of it, such as a
+    teacher that a detector hides from its state dict, are complete models.
     """
     held: set[nn.Module] = set()
     asked = set(map(id, _builds.asked))

@@ -1,4 +1,4 @@
-"""The conv layer type ``KernelDNA``, and the configs that ask for it."""
+"""The conv layer type ``KernelDNA``, and how configs select it."""
 
 import inspect
 from collections.abc import Mapping
@@ -16,17 +16,17 @@ _CONV2D = inspect.signature(nn.Conv2d).parameters
 
 @MODELS.register_module('KernelDNA', force=True)
 class KernelDNA:
-    """The conv layer type ``KernelDNA``: the plain layer, marked.
+    """The conv layer type ``KernelDNA``: it marks a plain layer.
 
-    ``conv_cfg=dict(type='KernelDNA', ...)`` builds the layer that its module
-    would have built without it, which carries the settings as data until
-    families form. In a new-style config the type is this class.
+    ``conv_cfg=dict(type='KernelDNA', ...)`` builds the layer that the module
+    would build without it, and marks the layer with the settings. Families
+    form later. In a new-style config, use this class as the type.
 
     Args:
-        *args, **kwargs: Of the layer, as :class:`torch.nn.Conv2d`, and the
-            arguments of :class:`Settings`.
-        plain: The ``conv_cfg`` that the module has by default; a build of
-            the registry finds out by itself.
+        *args, **kwargs: Arguments of :class:`torch.nn.Conv2d` and of
+            :class:`Settings`.
+        plain: The default ``conv_cfg`` of the module's class; a registry's
+            build fills it in.
 
     Raises:
         BadInput: If an argument is unknown or out of its range.
@@ -45,7 +45,7 @@ class KernelDNA:
 
 
 def settings_of(conv_cfg: Any) -> dict | None:
-    """The arguments of a ``conv_cfg`` of the type KernelDNA, else None."""
+    """The arguments of a KernelDNA ``conv_cfg``; None for another type."""
     if not isinstance(conv_cfg, dict):
         return None
     kind = conv_cfg.get('type')
@@ -57,12 +57,11 @@ def settings_of(conv_cfg: Any) -> dict | None:
 
 
 def prepare(cfg: Any, registry: Registry) -> tuple[Any, dict | None, bool]:
-    """A module's config as its class knows it, and its ``kernel_dna`` key.
+    """Split a module's config into what its class takes and ``kernel_dna``.
 
-    And whether it has settings, by that key or its ``conv_cfg``.
-
-    A ``conv_cfg`` of the type KernelDNA is told which one the class has by
-    default, since that is what the plain layers are.
+    The third value says whether the key or the ``conv_cfg`` has settings.
+    A KernelDNA ``conv_cfg`` also gets the default ``conv_cfg`` of the class:
+    it says what the plain layers are.
     """
     if not isinstance(cfg, Mapping):
         return cfg, None, False

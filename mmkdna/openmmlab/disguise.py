@@ -1,8 +1,8 @@
-"""Members as the plain layers that they replace, for code that asks.
+"""Members that look like plain layers to OpenMMLab's initialisation.
 
-OpenMMLab's ``init_weights`` and its optimizer constructors ask
-``isinstance(module, nn.Conv2d)`` or compare the names of classes. What a
-member must not be to code that owns kernels, it has to be to these.
+``init_weights`` and the optimizer constructors ask ``isinstance(module,
+nn.Conv2d)`` or compare class names, and must find members. Code that changes
+kernels must not, so the disguise lasts only while these functions run.
 """
 
 import functools
@@ -18,10 +18,10 @@ from ..layers import KernelDNALayer
 
 @contextmanager
 def as_plain(model: nn.Module) -> Iterator[None]:
-    """While this lasts, members are subclasses of their plain class.
+    """In this context, members are subclasses of their plain class.
 
-    A child has a ``weight`` to initialise, which is thrown away; loading and
-    saving do not see it. Inside another of these it changes nothing.
+    A child has a temporary ``weight`` to initialise; loading and saving do
+    not see it. A nested context changes nothing.
     """
     members: Any = [m for m in model.modules() if type(m) in _DISGUISES]
     for member in members:
@@ -38,19 +38,19 @@ def as_plain(model: nn.Module) -> Iterator[None]:
 
 
 def _apply(self: nn.Module, function: Callable) -> nn.Module:
-    """As of the plain layer: no adapter below it to initialise."""
+    """Like a plain layer: initialise no adapter below it."""
     function(self)
     return self
 
 
 def _reduce(self: Any, protocol: Any) -> tuple:
-    """A copy is a member again."""
+    """Copy a disguised layer as a member."""
     state = {k: v for k, v in self.__dict__.items() if k != 'weight'}
     return object.__new__, (self.member_class,), state
 
 
-# The plain class is the base whose methods count, under the name that a
-# config may use.
+# The plain class comes first: its methods count. Its name is kept, since a
+# config may use it.
 _DISGUISES: dict[type, Any] = {
     cls: type(
         cls.__name__,
@@ -67,11 +67,11 @@ _DISGUISES: dict[type, Any] = {
 
 
 def disguising(function: Callable, position: int) -> Callable:
-    """A function that runs while the model it is given is as plain.
+    """Wrap a function so that it sees its model :func:`as_plain`.
 
     Args:
-        function: What to wrap; wrapped once however often this is called.
-        position: Of the model among the function's arguments.
+        function: The function; it is wrapped only once.
+        position: Position of the model in the function's arguments.
     """
     if hasattr(function, 'disguises'):
         return function
@@ -86,7 +86,7 @@ def disguising(function: Callable, position: int) -> Callable:
 
 
 def initialise_as_plain(model: nn.Module) -> None:
-    """Have the modules around members initialise them as plain layers."""
+    """Make the modules around members initialise them as plain layers."""
     for _, layer, around in walk(model):
         if isinstance(layer, KernelDNALayer):
             classes: set[Any] = {c for _, m in around for c in type(m).__mro__}

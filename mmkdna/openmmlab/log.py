@@ -1,4 +1,4 @@
-"""What the log says of families: what formed, what did not and why."""
+"""Log messages: which families formed, and why others did not."""
 
 import logging
 from collections import Counter
@@ -15,11 +15,11 @@ from ..report import report
 def tell(
     model: nn.Module, formed: bool = False, asked: Container[int] = ()
 ) -> None:
-    """Log what formed in a complete model, and what did not.
+    """Log which families formed in a complete model, and which did not.
 
     Args:
         model: A model with marked layers.
-        formed: Whether families formed just now.
+        formed: Whether families formed in this build.
         asked: Ids of the modules whose configs have settings.
     """
     if formed:
@@ -40,12 +40,12 @@ def warn(message: str) -> None:
 def near_misses(
     found: Sequence[Site], owners: Sequence[str] = ()
 ) -> dict[tuple[str, Settings], str]:
-    """Why no family formed where settings are, by owner and settings.
+    """Why settings formed no family, by owner and settings.
 
     Args:
         found: The marked layers.
-        owners: Names of the modules that asked for it, outermost first; a
-            layer outside of them belongs to the model, ``''``.
+        owners: Names of the modules whose configs have settings, outermost
+            first; a layer outside of them belongs to the model, ``''``.
     """
     groups: dict[tuple[str, Settings], list[Site]] = {}
     for site in found:
@@ -83,7 +83,7 @@ def _nearest(found: Sequence[Site], most: int = 3) -> list[str]:
 
 
 def _unmarked(model: nn.Module, name: str, settings: Settings) -> str:
-    """Words for layers that could share and did not get the settings."""
+    """Text about layers that could share but have no settings."""
     owner, prefix = model.get_submodule(name), f'{name}.' if name else ''
     if names := _could_share(owner, settings):
         return (
@@ -101,7 +101,7 @@ def _unmarked(model: nn.Module, name: str, settings: Settings) -> str:
 
 
 def _could_share(model: nn.Module, settings: Settings) -> list[str]:
-    """Names of the plain convolutions without settings that a rule takes."""
+    """Names of unmarked convolutions that the rule would make share."""
     convs = [
         site_of(name, layer, around, settings)
         for name, layer, around in walk(model)
