@@ -7,7 +7,7 @@ export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 # Every process imports 5000 files; compiled once, in a third of the time.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo digits test test-slow lint docs pictures
+.PHONY: help setup demo digits test test-slow lint docs pictures gpu-report
 
 help:
 	@echo "make demo       set up, train Mask R-CNN with KernelDNA on digits, show it"
@@ -17,6 +17,7 @@ help:
 	@echo "make lint       ruff and mypy"
 	@echo "make docs       build the documentation site into site/"
 	@echo "make pictures   redraw the pictures of the documentation"
+	@echo "make gpu-report time all conv types on a GPU; ARGS='--data FOLDER --minutes 20'"
 	@echo "make setup      only the set-up: .venv with the tested stack"
 	@echo "STACK=original  behind any of them: OpenMMLab's own releases, in .venv-original"
 
@@ -53,3 +54,8 @@ docs: setup
 
 pictures: setup
 	$(PYTHON) docs/draw_family.py
+
+# No set-up: torch, mmengine and mmcv-lite are enough, in any environment.
+gpu-report: PYTHON := $(or $(MMKDNA_PYTHON),$(wildcard $(VENV)/bin/python),python3)
+gpu-report:
+	$(PYTHON) tools/gpu_report.py $(ARGS)

@@ -24,22 +24,22 @@ def shard_families(model: nn.Module, **kwargs: Any) -> nn.Module:
     Returns:
         The same model.
     """
-    # Not at the top: torch has these since 2.4, under another name first.
-    try:
-        from torch.distributed.fsdp import (
-            fully_shard,
-            register_fsdp_forward_method,
-        )
-    except ImportError:
-        from torch.distributed._composable.fsdp import (
-            fully_shard,
-            register_fsdp_forward_method,
-        )
-
+    module = fsdp2()
     for family in list_families(model):
-        fully_shard(family.parent.module, **kwargs)
-        register_fsdp_forward_method(family.parent.module, 'hand_out')
+        module.fully_shard(family.parent.module, **kwargs)
+        module.register_fsdp_forward_method(family.parent.module, 'hand_out')
     return model
+
+
+def fsdp2() -> Any:
+    """The module with ``fully_shard``, which torch moved after 2.4."""
+    from torch.distributed import fsdp
+
+    if hasattr(fsdp, 'fully_shard'):
+        return fsdp
+    from torch.distributed._composable import fsdp as first
+
+    return first
 
 
 @FUNCTIONS.register_module('whole_families', force=True)

@@ -119,7 +119,8 @@ BELOW = {
     'peers': FORMED,
     'adoption': FORMED | {'checkpoint', 'openmmlab'},
     'deploy': FORMED | {'checkpoint', 'adoption'},
-    'measure': FORMED | {'checkpoint', 'adoption', 'openmmlab', 'peers'},
+    'measure': FORMED
+    | {'checkpoint', 'adoption', 'openmmlab', 'peers', 'sharding'},
     'zoo': FORMED | {'checkpoint', 'adoption', 'measure'},
 }
 """What each part of the package may import."""

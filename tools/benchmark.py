@@ -61,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error('--saved --png: expected one of them')
     cli.quiet()
     console, panels = Console(width=200 if args.markdown else None), {}
-    options = (args.device, args.dtype, args.channels_last, args.compile)
+    backend = 'inductor' if args.compile else ''
+    options = (args.device, args.dtype, args.channels_last, backend)
     for name, build, size, types in targets(args):
         how = subjects.Conditions(args.batch, size, *options)
         built = rows.build_subjects(types, partial(build, how=how))

@@ -97,6 +97,9 @@ def measured(
         on a CPU what training has ``saved`` for the backward. Where memory
         ran out there are neither ``seconds`` nor ``saved``.
     """
+    # torch compiles one function for 8 models by default, the next run eager.
+    torch.compiler.reset()
+    torch._dynamo.config.cache_size_limit = 64
     live = {name: s for name, s in built.items() if s is not None}
     rows: Rows = {name: {} for name in built}
     for name, subject in live.items():
@@ -146,8 +149,11 @@ def saved_bytes(model: nn.Module, forward: Callable[[], object]) -> int:
 
     Each storage counts once; parameters and buffers of the model do not.
     """
+    # Of a sharded one, the part that is here.
     own = {
-        tensor.untyped_storage().data_ptr()
+        getattr(tensor, 'to_local', tensor.detach)()
+        .untyped_storage()
+        .data_ptr()
         for tensor in (*model.parameters(), *model.buffers())
     }
     # Kept: a storage that is freed could give its address to the next.

@@ -160,11 +160,16 @@ def save(figure: Figure, path: str | Path) -> None:
         figure.savefig(beside, format='png')
 
 
-def write_table(table: Table, path: Path) -> str:
-    """Write a table whole, as wide as it is; what the file holds."""
+def as_text(table: Table) -> str:
+    """A table as wide as it is."""
     console = Console(width=250)
     with console.capture() as capture:
         console.print(table)
-    text = f'{capture.get().strip()}\n'
+    return f'{capture.get().strip()}\n'
+
+
+def write_table(table: Table, path: Path) -> str:
+    """Write a table whole; what the file holds."""
+    text = as_text(table)
     write_text(text, path)
     return text

@@ -35,7 +35,7 @@ class Conditions:
     device: str = 'cpu'
     dtype: str = 'float32'  # of autocast
     channels_last: bool = False
-    compile: bool = False
+    backend: str = ''  # of torch.compile; eager without
 
     def __post_init__(self) -> None:
         try:
@@ -62,7 +62,9 @@ class Conditions:
         size = 'x'.join(map(str, self.size))
         words = [f'batch {self.batch}', size, self.device, self.dtype]
         words += ['channels last'] if self.channels_last else []
-        words += ['compiled'] if self.compile else []
+        if self.backend:
+            other = self.backend != 'inductor'
+            words += [f'compiled by {self.backend}' if other else 'compiled']
         return ', '.join(words)
 
 
@@ -175,6 +177,13 @@ def backbone_subject(
             f'installed ({error}); expected one such as resnet50, or --layer, '
             'which needs torch and mmcv only'
         ) from error
+    return network_subject(model, conv_cfg, how)
+
+
+def network_subject(
+    model: nn.Module, conv_cfg: dict | None, how: Conditions
+) -> Subject:
+    """A network that takes images ``(N, 3, H, W)``, its convs switched."""
     x = torch.randn(how.batch, 3, *how.size)
     return _subject(switch_convs(model, conv_cfg), '', x, how)
 
@@ -188,16 +197,20 @@ def _subject(
     )
     net: Any = how.place(model).get_submodule(part)
     x = how.place(x).detach().requires_grad_(x.requires_grad)
-    if how.compile:
-        net = torch.compile(net)
+    if how.backend:
+        net = torch.compile(net, backend=how.backend)
 
     def forward(training: bool) -> Tensor:
         y: Tensor = net(x)
         return y.float().mean() if training else y
 
+    return Subject(model, forward, count, how, sgd(model))
+
+
+def sgd(model: nn.Module) -> OptimWrapper:
+    """With momentum: its steps cost what they do, and change little."""
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = OptimWrapper(torch.optim.SGD(trained, 1e-6, momentum=0.9))
-    return Subject(model, forward, count, how, optimizer)
+    return OptimWrapper(torch.optim.SGD(trained, 1e-6, momentum=0.9))
 
 
 def config_subject(
@@ -228,7 +241,9 @@ def config_subject(
             return network(**data, mode='tensor')
         return model.parse_losses(network(**data, mode='loss'))[0]
 
-    network: Any = torch.compile(model) if how.compile else model
+    network: Any = model
+    if how.backend:
+        network = torch.compile(model, backend=how.backend)
     wrapper = build_optim_wrapper(model, dict(optimizer, type='OptimWrapper'))
     count = multiply_adds(model, (3, *how.size))
     return Subject(model, forward, count, how, wrapper)

@@ -3,9 +3,26 @@
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from torch import nn
 
 from ..errors import check_int
 from .base import DynamicConv2d
+
+
+def annealed(model: nn.Module) -> list[DynamicConv2d]:
+    """The layers of a model that have a temperature."""
+    return [
+        layer
+        for layer in model.modules()
+        if isinstance(layer, DynamicConv2d) and layer.temperatures
+    ]
+
+
+def set_temperatures(layers: list[DynamicConv2d], progress: float) -> None:
+    """Set temperatures to where they are after this part of the way."""
+    for layer in layers if progress <= 1 else ():
+        first, last = layer.temperatures or (0, 0)
+        layer.temperature.fill_(first + progress * (last - first))
 
 
 @HOOKS.register_module(force=True)
@@ -34,11 +51,7 @@ class TemperatureHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Find out how long it takes."""
-        self._layers = [
-            (layer, layer.temperatures)
-            for layer in runner.model.modules()
-            if isinstance(layer, DynamicConv2d) and layer.temperatures
-        ]
+        self._layers = annealed(runner.model)
         if not self._layers:
             runner.logger.warning(
                 'TemperatureHook: no layer of the model has a temperature'
@@ -49,7 +62,4 @@ class TemperatureHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: object = None
     ) -> None:
         """Set the temperatures of this iteration."""
-        progress = runner.iter / self._length
-        if progress <= 1:
-            for layer, (first, last) in self._layers:
-                layer.temperature.fill_(first + progress * (last - first))
+        set_temperatures(self._layers, runner.iter / self._length)
