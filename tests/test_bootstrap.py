@@ -19,6 +19,7 @@ def load(tmp_path, monkeypatch):
         monkeypatch.setenv('MMKDNA_HOME', str(tmp_path / 'home'))
         monkeypatch.setenv('MMKDNA_STACK', stack)
         monkeypatch.delenv('MMKDNA_PYTHON', raising=False)
+        monkeypatch.syspath_prepend(ROOT / 'tools')
         spec = importlib.util.spec_from_file_location(
             'bootstrap', ROOT / 'tools' / 'bootstrap.py'
         )
@@ -183,3 +184,18 @@ def test_own_python_that_does_not_exist_is_told(tmp_path):
     assert done.returncode == 1
     assert 'nothing does not run' in done.stderr
     assert 'Traceback' not in done.stderr
+
+
+def test_an_nvcc_at_hand_is_used_where_it_fits(
+    bootstrap, monkeypatch, tmp_path
+):
+    nvcc = tmp_path / 'toolkit' / 'bin' / 'nvcc'
+    nvcc.parent.mkdir(parents=True)
+    nvcc.write_text('#!/bin/sh\necho release 13.1, V13.1.80\n')
+    nvcc.chmod(0o755)
+    monkeypatch.setenv('CUDA_HOME', str(tmp_path / 'toolkit'))
+    assert bootstrap.toolkit('13.0') == tmp_path / 'toolkit'
+    monkeypatch.setenv('PATH', str(tmp_path))
+    assert bootstrap.toolkit('12.1') is None
+    # The package index has no compiler of that one.
+    assert bootstrap.compiler_of_pypi('12.1') is None

@@ -17,6 +17,8 @@ import tempfile
 from pathlib import Path
 from typing import NoReturn
 
+import cuda_compiler
+
 ROOT = Path(__file__).resolve().parent.parent
 STACKS = {'maintained': '', 'original': '-original'}
 STACK = os.environ.get('MMKDNA_STACK') or 'maintained'
@@ -196,17 +198,18 @@ def compile_mmcv(pin: str, folder: Path) -> None:
             'install one (Debian and Ubuntu: apt-get install g++), or set '
             'MMKDNA_PYTHON to a Python that has mmcv.'
         )
-    torch = 'import torch; from torch.utils.cpp_extension import CUDA_HOME;'
-    gpu_alone = 'print(torch.cuda.is_available() and CUDA_HOME is None)'
-    if output_of(torch + gpu_alone) == 'True':
-        fail(
-            'there is a GPU but no CUDA toolkit (nvcc) to compile mmcv for '
-            'it; install that of `nvidia-smi`, set MMKDNA_PYTHON to a Python '
-            'with mmcv, or use the CPU: CUDA_VISIBLE_DEVICES= make demo'
-        )
     if not Path(sysconfig.get_path('include'), 'Python.h').exists():
         fail(explain('Python.h: No such file'))
-    say("compiling mmcv's ops (once a machine; 2 to 5 minutes on 2 cores)")
+    gpu = for_gpus()
+    cores = os.cpu_count() or 1
+    if gpu:
+        kinds, time = gpu['TORCH_CUDA_ARCH_LIST'], cuda_compiler.minutes(cores)
+        say(
+            f"compiling mmcv's ops for GPUs of {kinds} (once a machine; about "
+            f'{time} minutes on {cores} cores, a guess)'
+        )
+    else:
+        say("compiling mmcv's ops (once a machine; 2 to 5 minutes on 2 cores)")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='build-', dir=folder) as work:
         run(
@@ -214,11 +217,69 @@ def compile_mmcv(pin: str, folder: Path) -> None:
             CFLAGS=COMPILER_FLAGS + precompiled_header(compiler, Path(work)),
             MMCV_WITH_OPS='1',
             PIP_NO_CACHE_DIR='1',  # a wheel there may be of another torch
-            MAX_JOBS=os.environ.get('MAX_JOBS', str(os.cpu_count())),
+            MAX_JOBS=os.environ.get('MAX_JOBS', str(cores)),
+            **gpu,
             PATH=f'{PYTHON.parent}{os.pathsep}{os.environ["PATH"]}',
         )
         for wheel in Path(work).glob('*.whl'):
             os.replace(wheel, folder / wheel.name)
+
+
+def for_gpus() -> dict[str, str]:
+    """What has mmcv's ops compiled for this machine's GPUs, if it has any."""
+    there, version, *known = output_of(
+        'import torch; cuda = torch.cuda;'
+        'print(cuda.is_available(), torch.version.cuda, *cuda.get_arch_list())'
+    ).split()
+    if there != 'True':
+        return {}
+    own = 'or use the CPU: CUDA_VISIBLE_DEVICES= make demo'
+    query = cuda_compiler.QUERY.split()
+    printed = subprocess.run(query, capture_output=True, text=True).stdout
+    kinds = cuda_compiler.capabilities(printed)
+    if not (listed := cuda_compiler.arch_list(kinds, known)):
+        fail(
+            f'nvidia-smi names GPUs of {kinds or "no kind"}, PyTorch here is '
+            f'for {" ".join(known)}; set MMKDNA_PYTHON to a Python whose '
+            f'PyTorch and mmcv are for them, {own}'
+        )
+    home = toolkit(version) or compiler_of_pypi(version)
+    if home is None:
+        fail(
+            f'there is a GPU but no nvcc of CUDA {version} to compile mmcv '
+            f'for it, and the package index has none before CUDA 13; install '
+            f'that toolkit, set MMKDNA_PYTHON to a Python with mmcv, {own}'
+        )
+    return dict(
+        CUDA_HOME=str(home), TORCH_CUDA_ARCH_LIST=listed, FORCE_CUDA='1'
+    )
+
+
+def toolkit(version: str) -> Path | None:
+    """The CUDA toolkit at hand whose nvcc fits torch's CUDA version."""
+    named = os.environ.get('CUDA_HOME', '/usr/local/cuda')
+    for path in (f'{named}/bin', None):
+        if nvcc := shutil.which('nvcc', path=path):
+            command = [nvcc, '--version']
+            done = subprocess.run(command, capture_output=True, text=True)
+            if cuda_compiler.fits(done.stdout, version):
+                return Path(nvcc).resolve().parent.parent
+    return None
+
+
+def compiler_of_pypi(version: str) -> Path | None:
+    """The CUDA compiler beside torch's own headers, installed there."""
+    if not (packages := cuda_compiler.packages(version)):
+        return None
+    say(f'installing the compiler of CUDA {version} (100 MB)')
+    run([find_uv(), 'pip', 'install', '--python', PYTHON, *packages])
+    site = output_of('import sysconfig; print(sysconfig.get_path("purelib"))')
+    home = Path(site, cuda_compiler.home(version))
+    # The linker asks for a name without a version.
+    link = home / 'lib' / 'libcudart.so'
+    if not link.exists():
+        link.symlink_to(next(link.parent.glob('libcudart.so.*')).name)
+    return home
 
 
 def precompiled_header(compiler: str, work: Path) -> str:
@@ -252,7 +313,8 @@ def precompiled_header(compiler: str, work: Path) -> str:
 
 def fingerprint() -> str:
     """Equal as long as a finished `.venv` is what this file would make."""
-    made_from = REQUIREMENTS.read_bytes() + Path(__file__).read_bytes()
+    sources = (REQUIREMENTS, Path(__file__), Path(cuda_compiler.__file__))
+    made_from = b''.join(path.read_bytes() for path in sources)
     return hashlib.sha256(made_from).hexdigest()
 
 
