@@ -1,4 +1,4 @@
-"""Checkpoints on disk: read without running anything, written whole."""
+"""Read checkpoint files without running their code, and write them."""
 
 import codecs
 import json
@@ -24,7 +24,7 @@ def _attribute(owner: Any, name: str) -> Any:
     return getattr(owner, name)
 
 
-# A pickle finds it under this name.
+# A pickle looks for it under this name.
 _attribute.__module__ = 'builtins'
 _attribute.__name__ = _attribute.__qualname__ = 'getattr'
 
@@ -39,7 +39,7 @@ SAFE = [
     # Bytes, as an older pickle protocol has them: a text and its encoding.
     codecs.encode,
 ]
-"""What mmengine's runner itself saves beside tensors."""
+"""The classes and functions that mmengine saves in addition to tensors."""
 
 _WHOLE = 'copy or download it again, and compare its size with the source'
 
@@ -122,7 +122,7 @@ def _damaged(path: str, why: str = '') -> BadInput:
 
 
 def unsafe(path: str, error: pickle.UnpicklingError) -> BadInput:
-    """What to say of a pickle that holds more than tensors."""
+    """The error for a pickle that holds more than tensors."""
     named = re.search(r'GLOBAL ([\w.]+)', str(error))
     if named is None:
         return _damaged(path, 'no pickle')
@@ -143,7 +143,7 @@ def _load_safetensors(path: str, map_location: Any) -> dict[str, Any]:
             meta: dict[str, Any] = dict(file.metadata() or {})
             names = file.keys()
             weights = {name: file.get_tensor(name) for name in names}
-        # The inferencers look for it, as mmengine's hook saves it.
+        # The inferencers read it in the form that mmengine's hook saves.
         if 'dataset_meta' in meta:
             meta['dataset_meta'] = json.loads(meta['dataset_meta'])
     except (SafetensorError, OSError, ValueError) as error:
@@ -154,7 +154,7 @@ def _load_safetensors(path: str, map_location: Any) -> dict[str, Any]:
 def write_weights(
     weights: Mapping[str, Tensor], path: str, note: Mapping[str, str]
 ) -> None:
-    """Write a state dict, whole.
+    """Write a state dict to a file.
 
     Args:
         weights: Tensors by name.

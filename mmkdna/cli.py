@@ -1,4 +1,4 @@
-"""What the command lines of `tools/` have in common."""
+"""Functions that the command lines of `tools/` share."""
 
 import argparse
 import gc
@@ -23,7 +23,7 @@ from .zoo import load_tensors_only
 
 
 def plain_parser(text: str | None) -> argparse.ArgumentParser:
-    """A parser that shows a docstring as it is."""
+    """A parser that prints the docstring without wrapping it."""
     as_it_is = argparse.RawDescriptionHelpFormatter
     return argparse.ArgumentParser(description=text, formatter_class=as_it_is)
 
@@ -62,7 +62,7 @@ def _key_value(text: str) -> str:
 
 
 def dimensions(form: str, example: str) -> Callable[[str], tuple[int, ...]]:
-    """A type of arguments: numbers with an x between, such as 800x1088."""
+    """An argument type: numbers joined by x, such as 800x1088."""
 
     def parse(text: str) -> tuple[int, ...]:
         parts = text.split('x')
@@ -75,7 +75,7 @@ def dimensions(form: str, example: str) -> Callable[[str], tuple[int, ...]]:
 
 
 def at_least(least: int) -> Callable[[str], int]:
-    """A type of arguments: whole numbers from ``least`` on."""
+    """An argument type: whole numbers of at least ``least``."""
 
     def parse(text: str) -> int:
         holds = text.isdecimal() and int(text) >= least
@@ -86,13 +86,13 @@ def at_least(least: int) -> Callable[[str], int]:
 
 
 def add_size_argument(parser: argparse.ArgumentParser) -> None:
-    """Add the size of the input, None where it is not said."""
+    """Add the size of the input; None if it is not given."""
     parser.add_argument(
         '--size',
         type=dimensions('HEIGHTxWIDTH', '800x1088'),
         metavar='HEIGHTxWIDTH',
-        help='of the input, in pixels, such as 800x1088 (default: as the '
-        'config tests)',
+        help='input size in pixels, such as 800x1088 (default: the test '
+        'size of the config)',
     )
 
 
@@ -105,25 +105,25 @@ def add_timing_arguments(
         nargs='+',
         metavar='TYPE',
         help='conv types, with arguments as in ODConv,experts=4; plain is '
-        f'always there; there are {", ".join(CONV_TYPES)} (default: {types})',
+        f'always added; known: {", ".join(CONV_TYPES)} (default: {types})',
     )
     add, text = parser.add_argument, ' (default: %(default)s)'
-    add('--rounds', type=at_least(2), default=rounds, help='in turns' + text)
+    add('--rounds', type=at_least(2), default=rounds, help='rounds' + text)
     add('--batch', type=at_least(1), default=batch, help='images' + text)
     add_size_argument(parser)
 
 
 def short_name(path: str) -> str:
-    """A config's path as the tables call it."""
+    """A config's path as the tables show it."""
     return path.removeprefix('configs/').removesuffix('.py')
 
 
 def add_runner_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what training and testing share: work dir and launcher."""
     add = parser.add_argument
-    text = 'of what a run writes (default: work_dirs/NAME_OF_THE_CONFIG)'
+    text = 'folder for the output (default: work_dirs/NAME_OF_THE_CONFIG)'
     add('--work-dir', help=text)
-    text = 'what started the processes of a distributed job'
+    text = 'the launcher of a distributed job'
     known = ['none', 'pytorch', 'slurm', 'mpi']
     add('--launcher', choices=known, default='none', help=text)
     # torch.distributed.launch passes this one to every process.
@@ -132,12 +132,12 @@ def add_runner_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def quiet() -> None:
-    """Print what the tool prints, not what is logged about each model."""
+    """Log errors only, so that the tool's own output stays readable."""
     MMLogger.get_current_instance().setLevel('ERROR')
 
 
 def load_config(path: str, options: dict | None = None) -> Config:
-    """Read a config, ``--cfg-options`` merged."""
+    """Read a config and merge ``--cfg-options``."""
     if not osp.isfile(path):
         raise FileNotFoundError(
             f'config {path} does not exist; configs/ holds those of mmkdna'
@@ -149,7 +149,7 @@ def load_config(path: str, options: dict | None = None) -> Config:
 
 
 def check_checkpoint(path: str) -> None:
-    """Check that a checkpoint exists, where it is a file."""
+    """Check that a checkpoint exists, unless it is an address."""
     if '://' not in path and not osp.isfile(path):
         raise FileNotFoundError(
             f'checkpoint {path} does not exist; training writes them to its '
@@ -158,7 +158,7 @@ def check_checkpoint(path: str) -> None:
 
 
 def runner_config(args: argparse.Namespace) -> Config:
-    """The config of a run, with work dir and launcher as the user said."""
+    """The config of a run, with the work dir and launcher of the user."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = load_config(args.config, args.cfg_options)
     cfg.launcher, name = args.launcher, Path(args.config).stem
@@ -167,10 +167,10 @@ def runner_config(args: argparse.Namespace) -> Config:
 
 
 def join_cpu_job(cfg: Config) -> None:
-    """Let the processes of torchrun meet where there is no GPU.
+    """Start a process group for torchrun on a machine without GPUs.
 
-    mmengine's launcher takes each process for a GPU's and fails without one;
-    it leaves a process group alone that is there already.
+    mmengine's launcher expects a GPU for each process and fails without one.
+    It does not change an existing process group.
     """
     if cfg.get('launcher') == 'pytorch' and get_device() == 'cpu':
         torch.distributed.init_process_group('gloo')
@@ -182,7 +182,7 @@ def join_cpu_job(cfg: Config) -> None:
 def build_runner(cfg: Config) -> Any:
     """mmengine's runner, or the one that the config names.
 
-    What it loads and resumes from is read without running anything.
+    It loads and resumes from checkpoints without running their code.
     """
     load_tensors_only()
     try:
@@ -197,12 +197,12 @@ def build_runner(cfg: Config) -> Any:
 
 
 def exit_on_bad_input(main: Callable[[Sequence[str] | None], None]) -> None:
-    """Run a tool; what the user got wrong is a sentence, not a traceback."""
+    """Run a tool; print a user's mistake as a sentence, no traceback."""
     name = osp.basename(sys.argv[0])
     try:
         main(None)
     except (BadInput, FileNotFoundError, FileExistsError) as error:
-        # One of the system's own, from inside a run, keeps its traceback.
+        # An error of the operating system keeps its traceback.
         if getattr(error, 'errno', None) is not None:
             raise
         sys.exit(f'{name}: {error}')
@@ -214,10 +214,10 @@ def exit_on_bad_input(main: Callable[[Sequence[str] | None], None]) -> None:
 def leave_job() -> None:
     """Leave the process group, if any, before the interpreter ends.
 
-    gloo's threads still hold tensors then, and one that asks for the
-    interpreter's lock while this is torn down aborts the process. They end
-    with the group, and the group with its last reference: a model's wrapper
-    holds one, in a cycle with its runner.
+    gloo's threads hold tensors. A thread that asks for the interpreter's lock
+    during its shutdown aborts the process. The threads end with the last
+    reference to the group. A model's wrapper holds one, in a cycle with its
+    runner, so collect garbage first.
     """
     if torch.distributed.is_initialized():
         gc.collect()

@@ -1,4 +1,4 @@
-"""What a user gave is wrong, as a sentence that says what to do."""
+"""Errors for wrong input, with a sentence that says what to do."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,13 +7,13 @@ from collections.abc import Iterable
 class BadInput(ValueError):
     """A file, an argument or a config that cannot be used.
 
-    The tools print its message and nothing else; its traceback would only
-    show where it was noticed.
+    The tools print only its message: a traceback would only show which line
+    found the mistake.
     """
 
 
 def check(what: str, value: object, holds: bool, expected: str) -> None:
-    """Raise :class:`BadInput` for a value that does not hold."""
+    """Raise :class:`BadInput` for a value if ``holds`` is false."""
     if not holds:
         raise BadInput(f'{what}={value!r}: expected {expected}')
 
@@ -27,7 +27,7 @@ def check_known(what: str, value: object, name: str, known: list) -> None:
 
 
 def is_int(value: object, least: int) -> bool:
-    """Whether a value is an int, no bool, of at least this much."""
+    """Whether a value is an int of at least ``least``, and not a bool."""
     return type(value) is int and value >= least
 
 
@@ -41,12 +41,12 @@ def are_ints(values: object, least: int) -> bool:
 
 
 def check_int(what: str, value: object, least: int) -> None:
-    """Raise :class:`BadInput` for what is no int of at least this much."""
+    """Raise :class:`BadInput` for all but ints of at least ``least``."""
     check(what, value, is_int(value, least), f'an int of at least {least}')
 
 
 def check_one_of(what: str, value: object, choices: Iterable) -> None:
-    """Raise :class:`BadInput` for a value that is none of these."""
+    """Raise :class:`BadInput` for a value that is not one of these."""
     known = list(choices)
     expected = 'one of ' + ', '.join(map(repr, known))
     check(what, value, value in known, expected)

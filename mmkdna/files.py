@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all."""
+"""Write files so that they are complete or absent."""
 
 import hashlib
 import json
@@ -14,18 +14,18 @@ from .errors import BadInput
 
 @contextmanager
 def written_beside(path: str | Path) -> Iterator[str]:
-    """A file to write, moved to ``path`` when the block ends.
+    """Write to a temporary file, which moves to ``path`` at the end.
 
-    Where the block raises, the file is removed and ``path`` is as it was.
+    If the block raises, the file is removed and ``path`` does not change.
 
     Args:
-        path: Where the file ends up; its folder is made.
+        path: The final path; its folder is made.
 
     Yields:
         The name of an empty file in the same folder.
 
     Raises:
-        BadInput: If no file can be there.
+        BadInput: If no file can be written there.
     """
     if osp.isdir(path):
         raise BadInput(f'{path} cannot be written: it is a folder')
@@ -44,18 +44,18 @@ def written_beside(path: str | Path) -> Iterator[str]:
 
 
 def write_text(text: str, path: str | Path) -> None:
-    """Write text, whole."""
+    """Write text to a file by :func:`written_beside`."""
     with written_beside(path) as beside:
         Path(beside).write_text(text, encoding='utf-8')
 
 
 def write_json(value: Any, path: str | Path) -> None:
-    """Write JSON, whole."""
+    """Write a value as JSON by :func:`written_beside`."""
     write_text(json.dumps(value, indent=1), path)
 
 
 def sha256(path: str) -> str:
-    """Of a file's bytes, in hexadecimal digits."""
+    """The SHA-256 of a file, in hexadecimal digits."""
     digest = hashlib.sha256()
     with open(path, 'rb') as file:
         while chunk := file.read(1 << 20):

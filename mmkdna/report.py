@@ -1,4 +1,4 @@
-"""What the families of a model save, as data."""
+"""How many parameters the families of a model save, as data."""
 
 from dataclasses import dataclass
 
@@ -17,8 +17,8 @@ class ReportRow:
         role: ``'parent'`` or ``'child'``.
         parent: Name of a child's parent, else None.
         shape: ``(C_out, C_in / groups, kh, kw)`` or ``(C_out, C_in)``.
-        parameters: Its own parameters, adapter and bias included.
-        plain_parameters: Those of the plain layer in its place.
+        parameters: Parameters of the member, with adapter and bias.
+        plain_parameters: Parameters of the plain layer in its place.
     """
 
     name: str
@@ -35,9 +35,9 @@ class Report:
 
     Args:
         rows: One for each member, in order of depth.
-        families: As of :func:`list_families`.
+        families: As :func:`list_families` returns them.
         parameters: Parameters of the whole model.
-        plain_parameters: Those of the model without KernelDNA.
+        plain_parameters: Parameters of the model without KernelDNA.
     """
 
     rows: tuple[ReportRow, ...]

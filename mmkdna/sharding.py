@@ -1,4 +1,4 @@
-"""Families under FSDP: a parent's kernel at hand whenever a child computes."""
+"""Families under FSDP: gather a parent's kernel whenever a child needs it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,14 +12,14 @@ from .layers import Adapter, KernelDNALayer, StaticModulation
 
 
 def shard_families(model: nn.Module, **kwargs: Any) -> nn.Module:
-    """Make each parent a unit of FSDP2 that hands out its kernel.
+    """Make each parent an FSDP2 unit that gives its kernel to its children.
 
-    Call it before ``fully_shard``. It is needed where a family lies in more
-    than one unit, such as one a block, and does no harm elsewhere.
+    Call it before ``fully_shard``. You need it if a family is in more than
+    one unit (one for each block, for example). Else it does no harm.
 
     Args:
         model: A model with families; changed in place.
-        **kwargs: As of ``fully_shard`` for the other units.
+        **kwargs: The arguments of ``fully_shard`` for the other units.
 
     Returns:
         The same model.
@@ -50,19 +50,19 @@ def whole_families(
     policy: str | Callable = 'size_based_auto_wrap_policy',
     **kwargs: Any,
 ) -> bool:
-    """A policy of FSDP1 by another one, which cuts no family.
+    """A wrap policy for FSDP1 that uses another policy and cuts no family.
 
     In a config: ``auto_wrap_policy=dict(type='whole_families',
-    policy=..., ...)``.
+    policy=..., ...)``. A module with only a part of a family never becomes a
+    unit. Nor does a head: OpenMMLab calls its ``loss``, and FSDP gathers
+    weights for ``forward`` only.
 
     Args:
-        module, recurse, nonwrapped_numel: What FSDP asks about.
-        policy: Which modules become units: a function of
-            :mod:`torch.distributed.fsdp.wrap` or of mmengine's registry
-            ``FUNCTIONS``, as itself or by its name. Neither a module that
-            holds only a part of a family does, nor a head: OpenMMLab calls
-            its ``loss``, which gathers nothing.
-        **kwargs: Of that policy.
+        module, recurse, nonwrapped_numel: FSDP's arguments of a policy.
+        policy: The policy that selects the units: a function, or the name of
+            one in :mod:`torch.distributed.fsdp.wrap` or in mmengine's
+            registry ``FUNCTIONS``.
+        **kwargs: Arguments of that policy.
     """
     ask: Any = policy
     if isinstance(policy, str):
@@ -78,7 +78,7 @@ def whole_families(
 
 
 def _cuts_a_family(module: nn.Module) -> bool:
-    # A child reads its modulation without a call.
+    # A child reads their parameters without calling their forward.
     if isinstance(module, (Adapter, StaticModulation)):
         return True
     inside = set(module.modules())

@@ -129,7 +129,7 @@ def test_a_gate_without_a_place_is_refused_and_nothing_loads():
     with pytest.raises(BadInput) as error:
         other.load_state_dict(one.state_dict())
     text = str(error.value)
-    assert f'what it learned for {c(2)} has no place' in text
+    assert f'its weights of {c(2)} do not fit' in text
     assert re.search(rf'{c(2)} +child of {c(3)} +parent', text)
     for key, value in other.state_dict().items():
         assert torch.equal(value, before[key]), key

@@ -75,7 +75,7 @@ def test_the_command_line(server, cache, index, capsys):
     main(['verify'])
     assert f'{cache / FILE}: whole' in capsys.readouterr().out
     (cache / FILE).write_bytes(BODY[:-1])
-    with pytest.raises(BadInput, match='SHA-256 is not that of the index'):
+    with pytest.raises(BadInput, match='SHA-256 differs from the index'):
         main(['verify'])
 
 

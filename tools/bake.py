@@ -1,7 +1,7 @@
 """Bake a checkpoint for inference: every layer with its own kernel.
 
-The baked file holds usual convolutions, and a gate before each child that has
-one, so tools that fuse, quantise or export plain layers take it as it is.
+The baked file has standard convolutions, and a gate before a child if its gate
+is not 1. So tools that fuse, quantise or export plain layers work with it.
 mmkdna.load_baked(model, DST) loads it into the model of the same config.
 
 Example: python tools/bake.py mmkdna://kdna_retinanet_r18_digits \\
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.config_parser(__doc__, source=True)
     add = parser.add_argument
     add('dst', help='.safetensors or .pth file to write')
-    add('--ema', action='store_true', help='the averaged weights of EMAHook')
+    add('--ema', action='store_true', help='bake the averages of EMAHook')
     add('--force', action='store_true', help='replace a file that exists')
     args = parser.parse_args(argv)
     cli.quiet()

@@ -17,7 +17,7 @@ from mmkdna.measure import configs, rows, show, subjects
 
 
 def targets(args) -> Iterator[tuple]:
-    """What is timed: its name, how it is built, its size, its types."""
+    """Yield name, builder, input size and conv types of each target."""
     types = args.types or configs.CONV_TYPES
     if args.layer:
         name = 'layer ' + 'x'.join(map(str, args.layer))
@@ -39,14 +39,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     add('--layer', type=cli.dimensions(*form), metavar=form[0], help='a conv')
     add('--backbone', help='a network of torchvision, such as resnet50')
     cli.add_timing_arguments(parser, 20, 2, 'all; of configs, their own')
-    modes, text = subjects.MODES, 'default: the first two; step: and optimizer'
+    modes, text = subjects.MODES, 'default: the first two; step has optimizer'
     add('--modes', nargs='+', choices=modes, default=modes[:2], help=text)
     add('--device', default=get_device(), help='default: %(default)s')
     add('--dtype', choices=subjects.DTYPES, default='float32', help='autocast')
     for flag, text in (
-        ('--channels-last', 'weights and inputs in that memory format'),
-        ('--compile', 'by torch.compile'),
-        ('--saved', 'time nothing, count what a forward in training keeps'),
+        ('--channels-last', 'use this memory format for weights and inputs'),
+        ('--compile', 'use torch.compile'),
+        ('--saved', 'do not time; count what training saves for backward'),
         ('--markdown', 'print Markdown tables'),
     ):
         add(flag, action='store_true', help=text)

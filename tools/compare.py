@@ -1,9 +1,8 @@
 """Train a config with several conv types and seeds, and compare them.
 
-Each conv type takes the place of the config's KernelDNA, everything else
-stays. A run that is finished is not repeated, one that was interrupted goes
-on: give the same --work-dir. It writes table.md, results.json and
-comparison.png there.
+Each conv type replaces the config's KernelDNA; everything else stays. The
+tool writes table.md, results.json and comparison.png into --work-dir. With
+the same --work-dir again, it skips finished runs and resumes others.
 
 Example: python tools/compare.py configs/digits/kdna_r18.py --epochs 6
 """
@@ -24,15 +23,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.config_parser(__doc__)
     cli.add_timing_arguments(parser, 10, 8, 'all')
     add, one = parser.add_argument, cli.at_least(1)
-    text = 'of the runs of each type (default: 0 1 2)'
+    text = 'seeds of the runs of each type (default: 0 1 2)'
     add('--seeds', type=int, nargs='+', default=[0, 1, 2], help=text)
-    add('--epochs', type=one, help='of a run (default: as the config trains)')
+    add('--epochs', type=one, help="epochs of a run (default: the config's)")
     add(
         '--anneal',
         type=float,
         default=0.1,
         metavar='FRACTION',
-        help='of the run, in which the temperature of DyConv, ODConv and '
+        help='part of the run in which the temperature of DyConv, ODConv and '
         'KernelWarehouse falls (default: 0.1, as published)',
     )
     text = 'default: work_dirs/compare/NAME_OF_THE_CONFIG'

@@ -1,8 +1,8 @@
 """Convert a checkpoint to the KernelDNA model of a config, offline.
 
-SRC is a plain checkpoint, of the whole model or of its backbone alone, or one
-of KernelDNA. A child starts with its parent's kernel; the table says how far
-its own was off that, relative: 0 is nothing lost, 1.4 another kernel.
+SRC is a plain or a KernelDNA checkpoint of the whole model or its backbone.
+A child starts with its parent's kernel. The table has the relative distance
+from its own kernel: 0 means nothing is lost, 1.4 an unrelated kernel.
 
 Example: python tools/convert_checkpoint.py resnet50.pth \\
     configs/kdna_maskrcnn_r50.py kdna_resnet50.safetensors

@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add('images', nargs='+', metavar='image')
     add('--out-dir', default='outputs', help='default: %(default)s')
     add('--device', default=get_device(), help='default: %(default)s')
-    text = 'draw detections that score more (default: %(default)s)'
+    text = 'draw detections that score above it (default: %(default)s)'
     add('--threshold', type=float, default=0.3, help=text)
     args = parser.parse_args(argv)
     cfg = cli.load_config(args.config, args.cfg_options)

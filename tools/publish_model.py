@@ -1,8 +1,8 @@
-"""Make a checkpoint a file of the zoo, and print its entry for a metafile.yml.
+"""Turn a checkpoint into a file of the zoo, and print its metafile.yml entry.
 
-It writes NAME-HASH.safetensors, without the optimizer's state, and the log of
-the run, where that is beside the checkpoint, as NAME-HASH.log.json. --test
-scores these weights on the config's test set: file and entry have the metrics.
+It writes NAME-HASH.safetensors without the optimizer's state. If the run's log
+is beside the checkpoint, it writes NAME-HASH.log.json. --test scores these
+weights on the config's test set, and adds the metrics to file and entry.
 
 Example: python tools/publish_model.py work_dirs/demo/epoch_8.pth \\
     configs/digits/kdna_maskrcnn_r18.py weights --half --dataset digits --test
@@ -41,17 +41,17 @@ def scores(cfg, release: Release, work_dir: str) -> dict[str, float]:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.config_parser(__doc__, source=True)
     add = parser.add_argument
-    add('out', help='folder of the file')
-    add('--name', help='of the entry (default: that of the config)')
-    add('--ema', action='store_true', help='the averaged weights of EMAHook')
-    add('--half', action='store_true', help='in float16, half the size')
-    add('--dataset', help='what it was trained on, for the entry')
+    add('out', help='folder for the file')
+    add('--name', help="name of the entry (default: the config's)")
+    add('--ema', action='store_true', help='publish the averages of EMAHook')
+    add('--half', action='store_true', help='save in float16, half the size')
+    add('--dataset', help='training data, for the entry')
     add('--test', action='store_true', help='score it on the test set')
-    add('--work-dir', default='work_dirs/publish', help='of the test')
+    add('--work-dir', default='work_dirs/publish', help='folder of the test')
     cli.add_size_argument(parser)
     args = parser.parse_args(argv)
     if args.test and not args.dataset:
-        parser.error('--test needs --dataset: what the score is of')
+        parser.error('--test needs --dataset, the name of the test data')
     cfg = cli.load_config(args.config, args.cfg_options)
     name = args.name or osp.basename(cli.short_name(args.config))
     if not is_name(name):

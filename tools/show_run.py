@@ -24,9 +24,9 @@ from mmkdna.zoo import load_tensors_only
 def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.plain_parser(__doc__)
     add, count = parser.add_argument, cli.at_least(1)
-    add('work_dir', type=Path, help='of tools/train.py')
+    add('work_dir', type=Path, help='the work dir of tools/train.py')
     add('--scenes', type=count, default=12, help='how many to draw (12)')
-    text = 'draw predictions that score more than this (0.5)'
+    text = 'draw only predictions that score above this (0.5)'
     add('--threshold', type=float, default=0.5, help=text)
     args = parser.parse_args(argv)
     cfg, checkpoint = find_run(args.work_dir)

@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add('--amp', action='store_true', help='train in mixed precision')
     text = 'scale the learning rate with the batch size'
     add('--auto-scale-lr', action='store_true', help=text)
-    text = 'from a checkpoint, or without one from the latest in the work dir'
+    text = 'resume from CHECKPOINT, or from the latest in the work dir'
     add('--resume', nargs='?', const='auto', metavar='CHECKPOINT', help=text)
     args = parser.parse_args(argv)
     cfg = cli.runner_config(args)

@@ -1,4 +1,4 @@
-"""Adopting a plain network: its weights in, KernelDNA in its layers."""
+"""Adopt a plain network: load its weights, convert its layers."""
 
 from ..families.forming import when_built
 from .convert import convert, revert

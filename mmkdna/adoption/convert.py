@@ -1,4 +1,4 @@
-"""KernelDNA in any PyTorch model, and out of it again."""
+"""Convert any PyTorch model to KernelDNA, and revert it."""
 
 from typing import Any
 
@@ -18,14 +18,14 @@ def convert(
 ) -> nn.Module:
     """Turn the eligible layers of a model into families, in place.
 
-    Parents keep their kernels. A child starts with its parent's, so a trained
-    model computes something else afterwards and has to be trained again; the
-    log says how much of the children's own kernels is lost.
+    Parents keep their kernels. A child starts with its parent's kernel, so
+    you have to train a trained model again. The log says how much of the
+    children's own kernels is lost.
 
     Args:
         model: Any module with ``nn.Conv2d`` layers; changed in place.
-        linear: Whether ``nn.Linear`` layers, which act on the last axis as
-            pointwise convs, are eligible too (with ``kernel_sizes=(1,)``).
+        linear: Whether ``nn.Linear`` layers can share, too. They act as 1 x 1
+            convs on the last axis, so they need ``kernel_sizes=(1,)``.
         **conv_cfg: As in a config, see :class:`mmkdna.layers.Settings`.
 
     Returns:
@@ -33,7 +33,7 @@ def convert(
 
     Raises:
         BadInput: If an argument is unknown or out of its range, or no family
-            forms; the model is as it was.
+            forms. The model does not change then.
     """
     marked = {m for m in model.modules() if 'kernel_dna' in vars(m)}
     mark(model, linear, **conv_cfg)
@@ -64,20 +64,20 @@ def convert(
 
 
 def revert(model: nn.Module) -> nn.Module:
-    """Give a model plain layers again, with the kernels that are in use.
+    """Turn members into plain layers again, with the kernels that they use.
 
     Args:
-        model: A model with families; changed in place. Its families are gone
+        model: A model with families; changed in place. It has no families
             afterwards.
 
     Returns:
         The same model.
 
     Raises:
-        BadInput: If a child's gate is not exactly 1 for every input, so that
-            no plain layer computes what it does, a member of one of its
-            families is not in the model, or one is parametrised. The model is
-            as it was.
+        BadInput: If a child's gate is not exactly 1 for every input (no plain
+            layer computes the same), if a family has a member outside of the
+            model, or if a member is parametrised. The model does not change
+            then.
     """
     members = members_alone(model)
     children = {n: m for n, m in members.items() if m.adapter is not None}
@@ -95,7 +95,7 @@ def revert(model: nn.Module) -> nn.Module:
 
 
 def members_alone(model: nn.Module) -> dict[str, Any]:
-    """The members of a model, by name, that can leave their families.
+    """All members of a model, by name, if they can become plain layers.
 
     Raises:
         BadInput: If a family has a member elsewhere, or one is parametrised.

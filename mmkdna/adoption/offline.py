@@ -1,4 +1,4 @@
-"""What loading does, without a run: one checkpoint file to another."""
+"""Adopt the weights of a checkpoint file without a training run."""
 
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -13,16 +13,16 @@ from .state_dict import distance
 
 @dataclass(frozen=True)
 class Adopted:
-    """What became of a checkpoint.
+    """The result of adopting a checkpoint.
 
     Args:
-        part: Name of the part of the model whose weights it has; ``''`` is
-            the whole model.
-        weights: The state dict that this part has of it.
-        left_out: Entries that the part has no place for.
+        part: Name of the part of the model that the checkpoint is for; ``''``
+            is the whole model.
+        weights: The part's state dict, without the missing entries.
+        left_out: Entries of the checkpoint that the part does not have.
         missing: Entries of the part that the checkpoint does not have.
-        lost: Of each child that the checkpoint has a kernel of, how far that
-            is off the one that it starts with, relative.
+        lost: For each child with a kernel in the checkpoint: the relative
+            distance of that kernel from the one that the child starts with.
     """
 
     part: str
@@ -33,7 +33,7 @@ class Adopted:
 
 
 def adopt_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Adopted:
-    """Load weights into the model, or into the part that they are of.
+    """Load weights into the model, or into the part that they fit.
 
     Args:
         model: A model with families; changed in place.
@@ -41,16 +41,16 @@ def adopt_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Adopted:
             backbone.
 
     Raises:
-        BadInput: If they are of another architecture, or shapes differ.
+        BadInput: If the weights are of another architecture or shape.
     """
     part = _part(model, weights)
     target = model.get_submodule(part)
     state = OrderedDict(weights)
-    # Whose families they are.
+    # The metadata has the families of the checkpoint.
     state._metadata = getattr(weights, '_metadata', None)  # type: ignore
     families = list_families(target)
     for family in families:
-        # A parent that is new has no kernel there; a child's will do.
+        # If the parent has no kernel in the checkpoint, take a child's.
         kernel = f'{family.parent.name}.weight'
         for name, _ in reversed(family.children):
             if f'{name}.weight' in weights:
@@ -58,7 +58,7 @@ def adopt_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Adopted:
     try:
         result = target.load_state_dict(state, strict=False)
     except RuntimeError as error:
-        # Its first line only says which class did not load.
+        # Skip the first line: it only has the name of the class.
         lines = str(error).splitlines()[1:]
         raise BadInput(
             'the checkpoint does not fit the model:'
@@ -81,7 +81,7 @@ def adopt_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Adopted:
 
 
 def _part(model: nn.Module, weights: Mapping[str, Tensor]) -> str:
-    """The part, the whole first, that has most of the weights' names."""
+    """The whole model, or the part that has more of the weights' names."""
     parts = [
         '',
         *(name for name, m in model.named_children() if list_families(m)),
@@ -89,7 +89,7 @@ def _part(model: nn.Module, weights: Mapping[str, Tensor]) -> str:
     names = {part: _plain_names(model.get_submodule(part)) for part in parts}
     found = {part: len(names[part] & set(weights)) for part in parts}
     best = max(parts, key=lambda part: found[part])
-    # Half the names by chance is another network of the same library.
+    # Other networks of a library have up to half of the names by chance.
     if not list_families(model.get_submodule(best)) or (
         found[best] < 0.9 * len(names[best])
         and best
@@ -110,7 +110,7 @@ def _some(names: set[str]) -> str:
 
 
 def _plain_names(module: nn.Module) -> set[str]:
-    """Names of entries that a plain checkpoint has, and most of ours."""
+    """The names of the entries of a plain checkpoint."""
     names = {key for key in module.state_dict() if '.adapter.' not in key}
     for family in list_families(module):
         names.update(f'{child.name}.weight' for child in family.children)

@@ -1,7 +1,7 @@
-"""What the layers of a checkpoint have, and what a layer here takes of it.
+"""The layers of a checkpoint, and what a layer of the model gets from them.
 
-The kernel of each layer is its own or, of a child, another's times a
-modulation; plain networks have kernels of the first kind alone.
+A layer of the checkpoint has its own kernel. Or it is a child, whose kernel
+is its parent's times a modulation; plain networks have no children.
 """
 
 import copy
@@ -18,7 +18,7 @@ from ..layers import KernelDNALayer, StaticModulation
 STATIC, ROUTING = 'adapter.static.', 'adapter.routing.'
 CHILD = f'{STATIC}filter'
 _ENTRY = re.compile(
-    # The first that fits: an adapter's norm has a weight, too.
+    # A lazy name: an adapter's norm has a weight, too.
     r'(?:(.*?)\.)??(weight|residual|fade'
     r'|adapter\.(?:static|routing)\.(?:norm\.)?\w+)'
 )
@@ -29,14 +29,14 @@ class Source:
 
     Args:
         state: The checkpoint; :meth:`put` and :meth:`drop` change it.
-        prefix: Of the names of the module that is loaded.
-        noted: The parent of each child as the checkpoint says. Where it does
-            not, they are the model's, if no layer stands in another role.
-        ours: The parent of each child of the model, ``''`` if elsewhere.
+        prefix: The prefix that the loaded module has in the checkpoint.
+        noted: The parent of each child, if the checkpoint stores families.
+            If None, the checkpoint is taken to have the model's families.
+        ours: The parent of each child of the model, ``''`` if outside of it.
         here: Names of the model's layers.
 
     Raises:
-        BadInput: If one does.
+        BadInput: If ``noted`` is None and a layer has another role.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Source:
         self.parents = {name: noted.get(name, '') for name in children}
 
     def key(self, name: str, entry: str) -> str:
-        """A key of the checkpoint; the module itself has no name."""
+        """A key of the checkpoint; ``''`` names the loaded module itself."""
         return f'{self.prefix}{name}.{entry}' if name else self.prefix + entry
 
     def drop(self, name: str, entry: str) -> str:
@@ -78,7 +78,7 @@ class Source:
         return key
 
     def put(self, name: str, entries: dict[str, Tensor]) -> None:
-        """Replace what a layer has."""
+        """Replace all entries of a layer."""
         for entry in [*self.layers.get(name, {})]:
             self.drop(name, entry)
         self.layers[name] = entries
@@ -86,20 +86,20 @@ class Source:
             self.state[self.key(name, entry)] = value
 
     def weight(self, name: str) -> Tensor | None:
-        """The weight of a layer; None where it has none."""
+        """The weight of a layer; None if it has none."""
         return self.layers.get(name, {}).get('weight')
 
     def kernel(self, name: str) -> Tensor | None:
-        """That of a layer; None where it is not there."""
+        """The kernel of a layer; None if the checkpoint lacks it."""
         if name not in self.parents:
             return self.weight(name)
-        # Without a name it is outside.
+        # A parent without a name is outside of the checkpoint.
         parent = self.parents[name]
         kernel = self.weight(parent) if parent else None
         return derive(kernel, self.static(name))
 
     def static(self, name: str) -> dict[str, Tensor]:
-        """A child's modulation; empty for a layer of its own kernel."""
+        """A child's modulation; empty for a layer with its own kernel."""
         if name not in self.parents:
             return {}
         return below(self.layers[name], STATIC)
@@ -117,7 +117,7 @@ class Source:
     def adapter(
         self, name: str, child: KernelDNALayer, parent: str
     ) -> dict[str, Tensor]:
-        """That of a layer which is a child of this parent in the model."""
+        """The adapter for a layer that is a child of ``parent`` here."""
         kernel = self.kernel(name)
         assert kernel is not None
         entries = _at_start(child, kernel)
@@ -127,7 +127,7 @@ class Source:
             entries |= {k: v for k, v in learned if ROUTING in k}
         own, its = self.static(name), self.static(parent)
         if self.parents.get(name, name) == self.parents.get(parent, parent):
-            # Both are one kernel times a modulation, so each the other's.
+            # Both kernels come from one, so their ratio is a modulation.
             for key in own | its:
                 own_factor, its_factor = (
                     1 + static.get(key, kernel.new_zeros(1)).float()
@@ -139,7 +139,7 @@ class Source:
         return entries
 
     def refusal(self, names: list[str]) -> BadInput:
-        """The error for layers of which something has no place here."""
+        """The error for layers whose weights have no place in the model."""
         rows = [('layer', 'in the checkpoint', 'in this model')]
         for name in dict.fromkeys([*names, *self.parents, *self.ours]):
             roles = _role(self.parents, name), _role(self.ours, name)
@@ -148,9 +148,9 @@ class Source:
         lines = (''.join(cell.ljust(width) for cell in row) for row in rows)
         table = '\n'.join(map(str.rstrip, lines))
         return BadInput(
-            'the checkpoint has other families than this model, and what it '
-            f'learned for {", ".join(dict.fromkeys(names))} has no place in '
-            "it. Build the model with the checkpoint's conv_cfg "
+            'the checkpoint has other families than this model, and its '
+            f'weights of {", ".join(dict.fromkeys(names))} do not fit. '
+            "Build the model with the checkpoint's conv_cfg "
             '(families=[[...]] lists them), or train again from plain '
             f'weights.\n{table}'
         )
@@ -163,9 +163,9 @@ def _role(parents: Mapping[str, str], name: str) -> str:
 
 
 def _at_start(child: KernelDNALayer, kernel: Tensor) -> dict[str, Tensor]:
-    """A child's adapter at its start, to be loaded beside this kernel.
+    """A new adapter for a child, in the dtype of this kernel.
 
-    What starts at random stays as it is, the same in all processes of a job.
+    Random parameters keep their values, equal in all processes of a job.
     """
     start: Any = copy.deepcopy(child.adapter)
     if start.static.filter.is_meta:
@@ -179,7 +179,7 @@ def _at_start(child: KernelDNALayer, kernel: Tensor) -> dict[str, Tensor]:
 
 
 def below(entries: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The entries of this prefix, without it."""
+    """The entries with this prefix, which is removed."""
     return {
         key.removeprefix(prefix): value
         for key, value in entries.items()
@@ -190,7 +190,7 @@ def below(entries: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def derive(
     kernel: Tensor | None, static: Mapping[str, Tensor]
 ) -> Tensor | None:
-    """A child's kernel, of its parent's and the entries of its static half."""
+    """A child's kernel from its parent's and from its modulation."""
     if kernel is None or not static:
         return kernel
     return StaticModulation.derive(kernel, **static)

@@ -1,16 +1,15 @@
-"""Weights of other networks into a model with families.
+"""Load weights of other networks into a model with families.
 
 Every module around a member has :func:`translate` as a hook before it loads a
 state dict, so ``init_cfg``, ``load_from`` and ``load_state_dict`` need no
-flag. In a checkpoint, the kernel of each layer is its own or, of a child,
-another's times a modulation; plain networks have kernels of the first kind
-alone. What a layer here is decides what it takes of that:
+flag. The role of a layer in the model decides what it loads:
 
-- a parent or a plain layer takes its kernel, whose gate has to be open;
-- a child with the parent that it has there takes its adapter as it is;
-- another child takes its gate, and its modulation where its kernel and its
-  parent's are one times a modulation; else it starts as its parent, and the
-  log says what is lost.
+- A parent or a plain layer loads its kernel. If it is a child in the
+  checkpoint, its gate must be open.
+- A child with the same parent in the checkpoint loads its adapter.
+- Another child loads its gate. It loads its modulation if its kernel and the
+  parent's come from one kernel; else it starts with the parent's kernel, and
+  the log says what is lost.
 """
 
 import logging
@@ -29,24 +28,24 @@ from ..layers import KernelDNALayer
 from .source import STATIC, Source, below, derive
 
 PLAN = 'kernel_dna_families'
-"""Where a state dict's metadata has the parent of each child."""
+"""The key of a state dict's metadata for the parent of each child."""
 BAKED = 'kernel_dna_baked'
-"""Where it says that the model was baked."""
+"""The key for a baked model."""
 
 
 class _Load(threading.local):
-    """The load under way in this thread, known by its list of errors."""
+    """The current load of this thread, identified by its list of errors."""
 
     errors: list[str] | None = None
     inside: weakref.WeakSet[nn.Module] = weakref.WeakSet()
-    """What is in the module that has translated it."""
+    """The modules inside the one that translated the state dict."""
 
 
 _load = _Load()
 
 
 def watch(model: nn.Module) -> None:
-    """Have every module around a member translate what it loads."""
+    """Make every module around a member translate what it loads."""
     around = {
         id(module): module
         for _, layer, modules in walk(model)
@@ -64,7 +63,7 @@ def watch(model: nn.Module) -> None:
 
 
 def unwatch(model: nn.Module) -> list[nn.Module]:
-    """Undo :func:`watch` in a model, and return the modules it watched."""
+    """Undo :func:`watch` in a model, and return the watched modules."""
     found = []
     for module in model.modules():
         hooks = module._load_state_dict_pre_hooks
@@ -81,7 +80,7 @@ def unwatch(model: nn.Module) -> list[nn.Module]:
 def _note_plan(
     module: nn.Module, state: Any, prefix: str, local_metadata: dict
 ) -> None:
-    """Leave the parent of each child beside the outermost module's version."""
+    """Store the parent of each child in the outermost module's metadata."""
     for key, metadata in getattr(state, '_metadata', {}).items():
         if key.startswith(prefix):
             metadata.pop(PLAN, None)
@@ -89,10 +88,10 @@ def _note_plan(
 
 
 def plan(module: nn.Module) -> dict[str, str]:
-    """The parent of each child, by the names that a state dict has.
+    """The parent of each child, by the names in a state dict.
 
-    A layer under several names has an entry for each; a parent that is not
-    in the module is ``''``.
+    A layer with several names has an entry for each. A parent outside of the
+    module is ``''``.
     """
     members = _members(module)
     names: dict[Any, str] = {
@@ -106,7 +105,7 @@ def plan(module: nn.Module) -> dict[str, str]:
 
 
 def _members(module: nn.Module) -> dict[str, KernelDNALayer]:
-    # By what it has: while a model initialises, members are disguised.
+    # Not isinstance: while a model initialises, members are disguised.
     return {
         name: layer  # type: ignore[misc]
         for name, layer in module.named_modules(remove_duplicate=False)
@@ -118,7 +117,7 @@ def _members(module: nn.Module) -> dict[str, KernelDNALayer]:
 def _refuse_baked(
     members: Iterable[str], state: Mapping, prefix: str, metadata: Mapping
 ) -> None:
-    """A baked child has a kernel of its own, which would be lost here."""
+    """Refuse baked children: their own kernels would be lost here."""
     gates = tuple(f'{prefix}{name}.gate.' for name in members)
     if BAKED in metadata or any(key.startswith(gates) for key in state):
         raise BadInput(
@@ -138,13 +137,13 @@ def translate(
     unexpected_keys: list[str],
     error_msgs: list[str],
 ) -> None:
-    """Rewrite weights as those of the families here, in place.
+    """Rewrite a state dict in place for the families of the module.
 
     The arguments are those of a hook before a module loads a state dict.
 
     Raises:
-        BadInput: If the checkpoint has other families, and what it learned
-            has no place here.
+        BadInput: If the checkpoint has other families, and the model has no
+            place for some of its weights.
     """
     if _load.errors is error_msgs and module in _load.inside:
         return
@@ -166,7 +165,7 @@ def translate(
     for name, member in members.items():
         kernel = source.weight(name)
         if kernel is not None and kernel.shape != member.kernel_shape:
-            # As torch does for what it loads.
+            # torch's own text for a size mismatch.
             error_msgs.append(
                 f'size mismatch for {source.drop(name, "weight")}: '
                 f'{tuple(kernel.shape)} in the checkpoint, '
@@ -182,9 +181,9 @@ def translate(
 def _moved(
     source: Source, layers: Mapping[str, Any], ours: Mapping[str, str]
 ) -> tuple[dict[str, dict[str, Tensor]], dict[str, float]]:
-    """What layers in another role than in the checkpoint get of it.
+    """New entries of the layers whose role differs from the checkpoint.
 
-    And how far the new children start from kernels of their own.
+    The second value: how far new children start from their own kernels.
     """
     new, lost, refused = {}, {}, []
     for name, layer in layers.items():
@@ -201,7 +200,7 @@ def _moved(
             new[name] = {'weight': kernel}
         else:
             new[name] = source.adapter(name, layer, here)
-            # Without a name it is outside.
+            # A parent without a name is outside of the module.
             shared = source.kernel(here) if here else None
             if shared is None and layer.family.parent is not None:
                 shared = layer.family.parent.own_kernel()
@@ -213,9 +212,9 @@ def _moved(
 
 
 def distance(kernel: Tensor, other: Tensor | None) -> float:
-    """How far another kernel is off one, relative; 1 without another.
+    """The relative distance of ``other`` from a kernel; 1 without other.
 
-    Nothing is lost of a kernel on the meta device.
+    It is 0 for a kernel on the meta device.
     """
     if kernel.is_meta:
         return 0.0
@@ -224,13 +223,13 @@ def distance(kernel: Tensor, other: Tensor | None) -> float:
     kernel = kernel.detach().float()
     error = (kernel - other.detach().to(kernel)).norm()
     error /= kernel.norm().clamp_min(1e-30)
-    # NaN in a kernel is as far off as can be.
+    # A kernel with NaN is infinitely far.
     return float(error.nan_to_num(torch.inf))
 
 
 def log_loss(lost: Mapping[str, float]) -> None:
-    """Say how far children start from kernels of their own."""
-    # Rounding aside.
+    """Log how far children start from their own kernels."""
+    # Ignore rounding.
     errors = [error for error in lost.values() if error > 1e-6]
     if errors:
         print_log(
@@ -246,7 +245,7 @@ def log_loss(lost: Mapping[str, float]) -> None:
 def _say_who_follows(
     source: Source, members: Mapping[str, KernelDNALayer]
 ) -> None:
-    """A parent's kernel alone changes its children, too: say so."""
+    """Warn if a load changes a parent's kernel but has no children of it."""
     names = {layer: name for name, layer in members.items()}
     loaded = {
         layer: name
@@ -257,9 +256,9 @@ def _say_who_follows(
         left = [c for c in parent.family.children if c not in loaded]
         if parent.adapter is None and left:
             _warn(
-                f'{source.key(name, "weight")} is loaded, and with it changes '
-                f'the kernel of {len(left)} children that this checkpoint has '
-                'nothing of',
+                f'loading {source.key(name, "weight")} also changes the '
+                f'kernels of {len(left)} children that this checkpoint does '
+                'not have',
                 [names[child] for child in left if child in names],
             )
 

@@ -1,4 +1,4 @@
-"""The paper's backbones; ``custom_imports=['mmkdna.backbones']``."""
+"""The paper's backbones (``custom_imports`` of ``mmkdna.backbones``)."""
 
 from .convnext import KDNAConvNeXt
 from .mobilenet_v2 import KDNAMobileNetV2

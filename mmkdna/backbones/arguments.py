@@ -11,10 +11,10 @@ from ..openmmlab.conv_type import settings_of
 
 
 def settings(conv_cfg: dict | None, **defaults: Any) -> dict:
-    """The arguments of a ``conv_cfg`` of the type KernelDNA, and defaults.
+    """The arguments of a KernelDNA ``conv_cfg``, filled up with defaults.
 
     Raises:
-        BadInput: If ``conv_cfg`` is of another type.
+        BadInput: If ``conv_cfg`` has another type.
     """
     mine = settings_of({'type': 'KernelDNA', **(conv_cfg or {})})
     if mine is None:
@@ -22,7 +22,7 @@ def settings(conv_cfg: dict | None, **defaults: Any) -> dict:
             f"conv_cfg={conv_cfg}: expected dict(type='KernelDNA', ...) or "
             'None; for another conv type use the plain backbone'
         )
-    # A build has added which conv type is the default here: nn.Conv2d.
+    # The registry's build adds the default conv type: nn.Conv2d.
     mine.pop('plain', None)
     return {**defaults, **mine}
 
@@ -30,8 +30,8 @@ def settings(conv_cfg: dict | None, **defaults: Any) -> dict:
 def share_pointwise(expand: nn.Module, project: Any, cfg: dict) -> None:
     """Mark the two pointwise layers of an inverted bottleneck.
 
-    Both squeeze to the same width, that of the block's input channels over
-    the reduction; the project layer's input is wider.
+    Both squeeze to the block's input channels over the reduction. The project
+    layer's input is wider, so its reduction is larger.
     """
     out, hidden = project.weight.shape[:2]
     reduction = cfg.get('reduction', Settings.reduction)

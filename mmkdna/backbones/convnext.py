@@ -13,16 +13,16 @@ from .arguments import settings, share_pointwise
 class KDNAConvNeXt(ConvNeXt):
     """mmpretrain's ConvNeXt with families of pointwise convs.
 
-    Both pointwise layers of the blocks of stages 3 and 4 are KernelDNA's, in
-    families of three by default; the depthwise convs are ConvNeXt's own. The
-    routing of both squeezes to a quarter of the block's input channels.
+    Both pointwise layers of each block in stages 3 and 4 share, in families
+    of three by default. The depthwise convs stay plain. The routing of both
+    layers squeezes to a quarter of the block's input channels.
 
     Args:
         arch: ``'tiny'``, ``'small'`` or ``'base'``.
         conv_cfg: Arguments of the type ``KernelDNA`` that differ from this
             arrangement; None for this arrangement.
         **kwargs: As mmpretrain's ``ConvNeXt``; ``linear_pw_conv`` chooses
-            between linear layers and 1x1 convs, either can be shared.
+            between linear layers and 1x1 convs. Both can share.
 
     Raises:
         BadInput: If the arch does not exist, or ``conv_cfg`` is of another

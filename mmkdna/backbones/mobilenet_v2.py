@@ -16,9 +16,10 @@ FAMILY_SIZES = {3: 2, 4: 3, 5: 2, 6: 2}
 class KDNAMobileNetV2(MobileNetV2):
     """mmpretrain's MobileNetV2 with the paper's families.
 
-    In the four stages with 24, 32, 64 and 96 input channels (at width 1.0)
-    both pointwise convs of the last 2, 3, 2 and 2 blocks form a family each.
-    Their routing squeezes to a quarter of the block's input channels.
+    In the four stages with 24, 32, 64 and 96 input channels (at width 1.0),
+    the last 2, 3, 2 and 2 blocks form two families: one of their first, one
+    of their last pointwise convs. The routing squeezes to a quarter of the
+    block's input channels.
 
     Source: KernelDNA, arXiv 2503.23379, and the authors' public code.
 

@@ -14,11 +14,11 @@ from .arguments import settings
 class KDNAResNet(ResNet):
     """mmpretrain's ResNet with the paper's families.
 
-    The 3x3 convs of stages 3 and 4 that have stride 1 form families, children
-    before their parent. Depths 18 and 50 have the authors' blocks (three in
-    stages 3 and 4; seven in stage 3), so their counts of parameters are those
-    of the authors' code with ``norm='BN', gate='sigmoid'``; depths 34 and 101
-    are those of the plain ResNet with families of two.
+    The stride-1 3x3 convs of stages 3 and 4 form families, children before
+    their parent. Depth 18 has three blocks in stages 3 and 4, depth 50 seven
+    in stage 3, as in the authors' code. With ``norm='BN', gate='sigmoid'``
+    they also have its number of parameters. Depths 34 and 101 have the plain
+    ResNet's blocks and families of two.
 
     Source: KernelDNA, arXiv 2503.23379, and the authors' public code.
 

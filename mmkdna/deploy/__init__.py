@@ -1,4 +1,4 @@
-"""Models for inference: every layer with a kernel of its own."""
+"""Models for inference: every layer has its own kernel."""
 
 from .bake import GatedConv2d, GatedLinear, bake, load_baked
 

@@ -1,4 +1,4 @@
-"""The inference form of a model: usual layers, each with its own kernel."""
+"""The inference form of a model: each layer has its own kernel."""
 
 from collections.abc import Container
 from typing import Any
@@ -46,16 +46,16 @@ _GATED: dict[Any, Any] = {nn.Conv2d: GatedConv2d, nn.Linear: GatedLinear}
 def bake(model: nn.Module, gated: Container[str] | None = None) -> nn.Module:
     """Give every member its own kernel, for inference.
 
-    A member becomes an ``nn.Conv2d`` or an ``nn.Linear``; a child whose gate
+    A member becomes an ``nn.Conv2d`` or an ``nn.Linear``. A child whose gate
     is not 1 becomes a :class:`GatedConv2d` or a :class:`GatedLinear`, which
-    is one of these. So whatever fuses, quantises, prunes or exports plain
-    layers does so with them. The model has as many parameters as the plain
-    one, and its gates.
+    are subclasses of these. So tools that fuse, quantise, prune or export
+    plain layers work with them. The model has as many parameters as the
+    plain one, and its gates in addition.
 
     Args:
-        model: A model with families; changed in place. It has none
+        model: A model with families; changed in place. It has no families
             afterwards.
-        gated: Names of the children that keep a gate; None for those whose
+        gated: Names of the children that keep a gate. By default, those whose
             gate is not exactly 1.
 
     Returns:
@@ -63,7 +63,7 @@ def bake(model: nn.Module, gated: Container[str] | None = None) -> nn.Module:
 
     Raises:
         BadInput: If the model has no families, only a part of one, or a
-            member whose weight is parametrised. It is as it was.
+            member with a parametrised weight. It does not change then.
     """
     members = members_alone(model)
     if not members:
@@ -89,15 +89,15 @@ def bake(model: nn.Module, gated: Container[str] | None = None) -> nn.Module:
 
 
 def load_baked(model: nn.Module, path: str) -> nn.Module:
-    """Bake a model as a file was, and load that.
+    """Bake a model like the model of a baked file, and load the file.
 
     Args:
-        model: A model of the file's config, as built; changed in place.
-        path: What ``tools/bake.py`` wrote.
+        model: A new model of the file's config; changed in place.
+        path: The file that ``tools/bake.py`` wrote.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        BadInput: If it does not fit the model.
+        BadInput: If the file does not fit the model.
     """
     weights = read_weights(path)
     names = {key.rpartition('.gate.')[0] for key in weights}
@@ -120,20 +120,20 @@ def _keeps(name: str, layer: Any, gated: Container[str] | None) -> bool:
 
 
 def _baked(layer: Any, keeps: bool) -> tuple[Tensor | None, Any]:
-    """A child's kernel and its gate; None where there is none."""
+    """A child's kernel and its gate; None for what a member lacks."""
     if layer.adapter is None:
         return None, None
     kernel = layer.kernel().clone()
     if not keeps:
         return kernel, None
     routing = layer.adapter.routing
-    # Of 2 * sigmoid, the 2 is the kernel's.
+    # The 2 of 2 * sigmoid goes into the kernel.
     factor = 2 if routing.identity_gate else 1
     return kernel * factor, _gate(routing).train(layer.training)
 
 
 def _gate(routing: DynamicRouting) -> nn.Sequential:
-    """A routing out of torch's own layers, without the factor 2."""
+    """A routing as torch's own layers, without the factor 2."""
     squeezed, channels = routing.squeeze.shape
     like: Any = dict(device=routing.bias.device, dtype=routing.bias.dtype)
     squeeze = nn.Linear(channels, squeezed, bias=False, **like)
@@ -156,7 +156,7 @@ def _say_baked(
 
 
 def _refuse_adapter(state: dict, prefix: str, *_: Any) -> None:
-    """No adapter is left here that could load."""
+    """Refuse a checkpoint with adapters: a baked model has none."""
     for key in state:
         if key.startswith(prefix) and '.adapter.static.' in key:
             raise BadInput(

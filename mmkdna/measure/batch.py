@@ -11,10 +11,10 @@ from .configs import library
 def synthetic_batch(
     cfg: Config, batch_size: int, size: tuple[int, int]
 ) -> dict:
-    """What a dataloader of the config would give, without any data.
+    """A batch like one of the config's dataloader, made of noise.
 
     Args:
-        cfg: Its library says what the ground truth is.
+        cfg: The config; its library decides the kind of ground truth.
         batch_size: Number of images.
         size: Height and width of an image, in pixels.
 

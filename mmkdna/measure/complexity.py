@@ -14,7 +14,7 @@ _MASKS = 100
 
 
 def parameters(model: nn.Module) -> int:
-    """How many numbers the parameters of a model hold."""
+    """The number of parameters of a model."""
     return sum(p.numel() for p in model.parameters())
 
 
@@ -35,10 +35,10 @@ def _forward(model: Any, image: Tensor) -> None:
         parts.append((roi.mask_roi_extractor, roi.mask_head))
     for (extractors, heads), count in zip(parts, counts, strict=False):
         if not isinstance(heads, nn.ModuleList):
-            # Those of a cascade are lists.
+            # A cascade has lists of them.
             extractors, heads = [extractors], [heads]
         for extractor, head in zip(extractors, heads, strict=True):
-            # RoIAlign, which has no meta kernel, multiplies no matrices.
+            # Skip RoIAlign: it has no meta kernel, and no matrix products.
             pooled = extractor.roi_layers[0].output_size
             head(image.new_empty(count, extractor.out_channels, *pooled))
 
@@ -50,15 +50,15 @@ def multiply_adds(
 ) -> int:
     """Multiply-adds of one image's forward in testing.
 
-    PyTorch's own counter counts convolutions and matrix products, on the meta
-    device: nothing is computed. A two-stage detector gets as many proposals
-    as its ``test_cfg`` allows, and a mask for the first 100 of them. Heads
-    that only training uses are left out. The model is left as it is.
+    PyTorch's counter counts convolutions and matrix products on the meta
+    device, without computing them. A two-stage detector gets as many
+    proposals as its ``test_cfg`` allows, and masks for the first 100. Heads
+    that only train do not count. The model does not change.
 
     Args:
-        model: Of one of the libraries, or any with a ``forward``.
-        shape: Of an image, ``(C, H, W)``.
-        forward: Runs the model on images.
+        model: A model of the three libraries, or any other with ``forward``.
+        shape: Shape of an image, ``(C, H, W)``.
+        forward: A function that runs the model on images.
     """
     shapes_only = copy.deepcopy(model).to('meta').train(False)
     counter = FlopCounterMode(display=False)

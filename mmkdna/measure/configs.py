@@ -1,4 +1,4 @@
-"""What a config says, with another conv type too, or its plain twin."""
+"""Read configs, and make their plain twins or other conv types."""
 
 import ast
 import copy
@@ -28,13 +28,13 @@ def parse_conv_type(text: str) -> dict | None:
     """The ``conv_cfg`` of ``TYPE`` or ``TYPE,argument=value,...``.
 
     Raises:
-        BadInput: If there is no such conv type, or its arguments are not so
-            written.
+        BadInput: If there is no such conv type, or the arguments have
+            another form.
     """
     kind, comma, arguments = text.partition(',')
     if text == PLAIN:
         return None
-    # A config may have brought more of them.
+    # Not CONV_TYPES: a config may have registered more types.
     known = ('KernelDNA', *TYPES)
     if kind not in known:
         raise BadInput(
@@ -55,15 +55,15 @@ def parse_conv_type(text: str) -> dict | None:
 
 
 def _value(node: ast.expr) -> Any:
-    """A literal, or a word as it is: norm=LN."""
+    """A literal, or a word without quotes, as in norm=LN."""
     return node.id if isinstance(node, ast.Name) else ast.literal_eval(node)
 
 
 def library(cfg: Config) -> str:
-    """The library that a config is for: its ``default_scope``.
+    """The library of a config: its ``default_scope``.
 
     Raises:
-        BadInput: If it is none of the three that mmkdna works with.
+        BadInput: If it is not mmdet, mmseg or mmpretrain.
     """
     scope: str = cfg.get('default_scope')
     what = f'{cfg.filename}: default_scope'
@@ -72,13 +72,13 @@ def library(cfg: Config) -> str:
 
 
 def input_size(cfg: Config) -> tuple[int, int]:
-    """Height and width of the input, in pixels, as the config tests.
+    """Height and width of a config's test input, in pixels.
 
-    A detector's is the landscape frame of its Resize, padded; a segmentor's
-    the crop of its preprocessor; a classifier's its crop.
+    For a detector: the scale of Resize, padded, in landscape. For a
+    segmentor: the size in its preprocessor. For a classifier: its crop.
 
     Raises:
-        BadInput: If the config does not say it.
+        BadInput: If the config does not have it.
     """
     scope = library(cfg)
     size = None
@@ -108,10 +108,10 @@ def input_size(cfg: Config) -> tuple[int, int]:
 def twin_of(cfg: Config, conv_cfg: dict | None = None) -> Config:
     """A copy of a config, plain or with another conv type.
 
-    The ``conv_cfg`` takes the place of each of the type ``KernelDNA``. Each
-    ``kernel_dna`` goes, and each backbone of :mod:`mmkdna.backbones` becomes
-    the class of mmpretrain that it extends.
-    ``dict(type='KernelDNA')``, without an argument, leaves all as it is.
+    ``conv_cfg`` replaces each one of the type ``KernelDNA``. Each key
+    ``kernel_dna`` is removed. Each backbone of :mod:`mmkdna.backbones`
+    becomes the class of mmpretrain that it extends.
+    ``dict(type='KernelDNA')``, without an argument, changes nothing.
     """
     cfg = copy.deepcopy(cfg)
     if conv_cfg != dict(type='KernelDNA'):
@@ -141,7 +141,7 @@ def build_model(cfg: Config) -> nn.Module:
     """The model of a config, able to run in one process on a CPU."""
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     model = copy.deepcopy(cfg.model)
-    # As mmengine's runner does.
+    # Like mmengine's runner.
     if 'data_preprocessor' in cfg:
         model.setdefault('data_preprocessor', cfg.data_preprocessor)
     return revert_sync_batchnorm(MODELS.build(model))

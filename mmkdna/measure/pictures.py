@@ -1,4 +1,4 @@
-"""Pictures: what a model finds in images, and how a run learned."""
+"""Draw a model's predictions, and the curves of a run."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from .show import save
 
 
 def check_images(paths: Sequence[str]) -> None:
-    """Refuse what is no image, and two that would get one name."""
+    """Refuse files that are no images, and images of one name."""
     for path in paths:
         if not osp.isfile(path):
             raise FileNotFoundError(
@@ -36,8 +36,8 @@ def check_images(paths: Sequence[str]) -> None:
     ((name, count),) = Counter(Path(p).stem for p in paths).most_common(1)
     if count > 1:
         raise BadInput(
-            f'{count} images are named {name}, expected a name of its own '
-            'for each picture in the output folder; draw them one by one'
+            f'{count} images are named {name}, expected different names: '
+            'the output folder has one picture a name; draw them one by one'
         )
 
 
@@ -51,8 +51,8 @@ def draw_found(
 ) -> None:
     """Draw boxes and masks, segments or the top-5 into ``out_dir/vis``.
 
-    The pictures have the names of the images; of detections, those are drawn
-    that score more than the threshold.
+    The pictures have the names of the images. Only detections that score
+    above the threshold are drawn.
     """
     scope, folder = library(cfg), osp.join(out_dir, 'vis')
     draw: Any
@@ -67,7 +67,7 @@ def draw_found(
 
         draw = MMSegInferencer(cfg, checkpoint, device=device)
         draw.show_progress = False
-        # Its own __call__ would write label maps, too, wherever it draws.
+        # Its own __call__ would also write label maps.
         super(MMSegInferencer, draw).__call__(
             images, img_out_dir=folder, pred_out_dir=''
         )
@@ -122,7 +122,7 @@ def draw_curves(work_dir: Path, path: Path) -> dict[int, dict[str, float]]:
     """
     losses: dict[int, float] = {}
     scores: dict[int, dict[str, float]] = {}
-    # What a later run logged takes the place of the same step of an earlier.
+    # A resumed run logs some steps again: the later log counts.
     for line in map(json.loads, read_log(work_dir)):
         if 'loss' in line:
             losses[line['step']] = line['loss']

@@ -1,4 +1,4 @@
-"""The figures of a comparison: a row for each conv type, timed in turns."""
+"""Measure a comparison: a row for each conv type, timed in turns."""
 
 import copy
 import statistics
@@ -24,7 +24,7 @@ _T = TypeVar('_T')
 def build_subjects(
     types: Iterable[str], build: Callable[[dict | None], Subject]
 ) -> dict[str, Subject | None]:
-    """A subject of each conv type, plain first; None where memory ran out."""
+    """A subject for each conv type, plain first; None if memory ran out."""
     return {
         name: _if_it_fits(partial(build, conv_cfg))
         for name, conv_cfg in conv_cfgs(types).items()
@@ -32,11 +32,11 @@ def build_subjects(
 
 
 def _if_it_fits(run: Callable[[], _T]) -> _T | None:
-    """What it returns; None where memory ran out."""
+    """The result of ``run``; None if memory ran out."""
     try:
         return run()
     except (RuntimeError, MemoryError) as error:
-        # The allocator of the CPU has no error class of its own.
+        # The CPU's allocator raises a plain RuntimeError.
         if not isinstance(
             error, (MemoryError, torch.cuda.OutOfMemoryError)
         ) and 'DefaultCPUAllocator' not in str(error):
@@ -52,8 +52,8 @@ def interleave(
     """Time several runs in turns (A B C, then C B A).
 
     Returns:
-        Seconds of each round, after two to warm up, of the runs for which the
-        memory was enough.
+        Seconds of each round, after two rounds to warm up. Runs that ran out
+        of memory are left out.
     """
 
     def seconds(run: Callable[[], object]) -> float:
@@ -82,20 +82,20 @@ def _wait(device: str) -> None:
 def measured(
     built: Mapping[str, Subject | None], mode: str, rounds: int, device: str
 ) -> Rows:
-    """What each type takes, a row for each.
+    """Measure each conv type, and return a row for each.
 
     Args:
-        built: As of :func:`build_subjects`.
-        mode: One of MODES; or ``saved``, which times nothing.
+        built: The result of :func:`build_subjects`.
+        mode: One of MODES; or ``saved``, which measures memory only.
         rounds: How often each is timed.
-        device: Whose work is waited for.
+        device: The device to synchronise with.
 
     Returns:
         ``parameters``; ``multiply_adds`` of one image; ``seconds``, the
         median of ``rounds``; ``ratio`` to plain in the same round, the
-        median, and its ``quartiles``; bytes: on a GPU the ``peak`` of a run,
-        on a CPU what training has ``saved`` for the backward. Where memory
-        ran out there are neither ``seconds`` nor ``saved``.
+        median, and its ``quartiles``; in bytes, the ``peak`` of a run (GPU)
+        or what training has ``saved`` for the backward (CPU). If memory ran
+        out, ``seconds`` and ``saved`` are missing.
     """
     # torch compiles one function for 8 models by default, the next run eager.
     torch.compiler.reset()
@@ -119,7 +119,7 @@ def measured(
     on_gpu = torch.device(device).type == 'cuda' and mode != 'saved'
     for name in fit:
         row, subject = rows[name], live[name]
-        # A detector samples its RoIs.
+        # A detector samples its RoIs at random.
         torch.manual_seed(0)
         if on_gpu:
             before = torch.cuda.memory_allocated(device)
@@ -133,7 +133,7 @@ def measured(
 
 
 def _timed(taken: list[float], base: list[float] | None) -> Row:
-    """Median and rounds, and the ratio to plain's where that has run."""
+    """Median and rounds, and the ratio to plain if plain has run."""
     row: Row = dict(seconds=statistics.median(taken), rounds=taken)
     if base:
         low, row['ratio'], high = statistics.quantiles(
@@ -156,7 +156,7 @@ def saved_bytes(model: nn.Module, forward: Callable[[], object]) -> int:
         .data_ptr()
         for tensor in (*model.parameters(), *model.buffers())
     }
-    # Kept: a storage that is freed could give its address to the next.
+    # Keep the storages: a new one could get the address of a freed one.
     saved: dict[int, torch.UntypedStorage] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -172,14 +172,14 @@ def saved_bytes(model: nn.Module, forward: Callable[[], object]) -> int:
 
 
 def equalise(plain: nn.Module, ours: nn.Module) -> bool:
-    """Have the plain twin compute what a KernelDNA network does at its start.
+    """Give the plain twin weights with which it computes the same as ours.
 
-    What a two-stage detector keeps depends on which RoIs it samples, and so on
-    its weights: only equal functions keep the same.
+    The memory of a two-stage detector depends on the RoIs that it samples,
+    and so on its weights.
 
     Returns:
-        Whether it could: not with trained gates, nor with the authors'
-        sigmoid, nor if the twin has other layers.
+        Whether that was possible. It is not with trained gates, with the
+        authors' sigmoid, or if the twin has other layers.
     """
     try:
         state = revert(copy.deepcopy(ours)).state_dict()

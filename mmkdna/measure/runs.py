@@ -1,4 +1,4 @@
-"""Training runs: what they left behind, and one for each conv type."""
+"""Training runs: read their logs, and train one for each conv type."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from ..files import write_json
 from ..peers import TYPES
 from .configs import conv_cfgs, twin_of
 
-# Title and factor to percent.
+# The title of a metric, and its factor to percent.
 SCORES = {
     'coco/bbox_mAP_50': ('box AP50', 100),
     'coco/bbox_mAP': ('box AP', 100),
@@ -24,7 +24,7 @@ SCORES = {
 
 
 def in_percent(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The scores among metrics, by their titles."""
+    """The scores among metrics in percent, by their titles."""
     return {
         title: factor * float(metrics[key])
         for key, (title, factor) in SCORES.items()
@@ -33,7 +33,7 @@ def in_percent(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def read_log(work_dir: Path) -> list[str]:
-    """The lines that a run logged, resumed or not: a JSON object each."""
+    """The lines of a run's logs, one JSON object each."""
     logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
     return [line for log in logs for line in log.read_text().splitlines()]
 
@@ -71,7 +71,7 @@ def shorten(cfg: Config, epochs: int) -> None:
             f'--epochs {epochs}: {cfg.filename} trains by iterations; '
             'expected --cfg-options train_cfg.max_iters=N instead'
         )
-    # Tested once, at the end.
+    # Validate once, at the end.
     cfg.train_cfg.update(max_epochs=epochs, val_interval=epochs)
     for scheduler in cfg.get('param_scheduler') or []:
         for key in ('T_max', 'end'):
@@ -93,15 +93,15 @@ def train_types(
     anneal: float,
     train: Callable[[Config], object],
 ) -> dict[str, dict[str, list[float]]]:
-    """Train a config with each conv type and seed, but for finished runs.
+    """Train a config with each conv type and seed; skip finished runs.
 
     Args:
-        cfg: Of KernelDNA, whose place the others take.
-        types: As :func:`~mmkdna.measure.parse_conv_type` reads them.
-        seeds: Of the runs of each type, in ``root/TYPE/seed_N``.
+        cfg: A KernelDNA config; the other types replace KernelDNA.
+        types: Texts for :func:`~mmkdna.measure.configs.parse_conv_type`.
+        seeds: Seeds for each type; the runs are in ``root/TYPE/seed_N``.
         root: Folder of the runs.
-        anneal: The part of a run in which temperatures fall.
-        train: Trains a config, and resumes where that was interrupted.
+        anneal: The fraction of a run in which temperatures fall.
+        train: Trains a config, and resumes an interrupted run.
 
     Returns:
         For each type its scores by their titles, one for each seed.
@@ -110,7 +110,7 @@ def train_types(
         BadInput: If a folder holds a run of another config.
     """
     found: dict[str, dict[str, list[float]]] = {}
-    # All types with a seed before the next: cut short, it still compares.
+    # Seeds in the outer loop: an interrupted comparison has all types.
     for seed in seeds:
         for name, conv_cfg in conv_cfgs(types).items():
             one = twin_of(cfg, conv_cfg)
@@ -122,7 +122,7 @@ def train_types(
             one.work_dir = str(run / f'seed_{seed}')
             one.randomness = dict(seed=seed)
             one.resume = True
-            # One of that name would write to the run that first made it.
+            # A visualizer with this name would write to the first run.
             one.get('visualizer', {}).pop('name', None)
             for title, value in _trained(one, train).items():
                 found.setdefault(name, {}).setdefault(title, []).append(value)
@@ -130,7 +130,7 @@ def train_types(
 
 
 def annealing(cfg: Config, fraction: float) -> dict:
-    """The hook that moves temperatures in the first part of the run."""
+    """The hook that anneals temperatures in the first part of a run."""
     number, unit = length(cfg)
     steps = max(int(fraction * number), 1)
     return {'type': 'TemperatureHook', unit: steps}
@@ -139,7 +139,7 @@ def annealing(cfg: Config, fraction: float) -> dict:
 def _trained(
     cfg: Config, train: Callable[[Config], object]
 ) -> dict[str, float]:
-    """The scores of a run, trained unless it is finished."""
+    """The scores of a run; train it first if it is not finished."""
     work_dir = Path(cfg.work_dir)
     begun, finished = work_dir / 'begun.json', work_dir / 'finished.json'
     if not begun.exists():

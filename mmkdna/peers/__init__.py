@@ -1,8 +1,8 @@
 """The other dynamic convolutions, each a conv layer type of its own.
 
-``CondConv``, ``DyConv``, ``ODConv``, ``KernelWarehouse`` and ``FDConv``,
-written from their papers, with the published defaults. Unlike a KernelDNA
-child they compute a kernel for each image.
+``CondConv``, ``DyConv``, ``ODConv``, ``KernelWarehouse`` and ``FDConv`` are
+implemented from their papers, with the published defaults. Unlike a KernelDNA
+child, they compute a kernel for each image.
 """
 
 from .base import TYPES, DynamicConv2d

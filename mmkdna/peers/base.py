@@ -19,9 +19,9 @@ GEOMETRY = [
     for name in CONV2D.parameters
     if name not in ('bias', 'device', 'dtype')
 ]
-"""Those of them that are attributes of a conv."""
+"""Those arguments that a conv has as attributes."""
 SHORTCUT = 'downsample'
-"""What every ResNet calls the conv of a block's shortcut."""
+"""The name of a block's shortcut in every ResNet."""
 _IMAGE_CHANNELS = 4
 
 
@@ -33,19 +33,19 @@ class DynamicConv2d(nn.Module):
 
     Attributes:
         kernel_shape: ``(C_out, C_in / groups, kh, kw)``.
-        temperature: Of the attention, a buffer ``()``; at its last value
-            unless :class:`TemperatureHook` moves it.
+        temperature: Temperature of the attention, a buffer ``()``. It has its
+            last value unless :class:`TemperatureHook` changes it.
 
     Raises:
         BadInput: If an argument is out of its range.
     """
 
     kind: ClassVar[str]
-    """Its name as a conv layer type."""
+    """The name of the conv layer type."""
     in_shortcuts: ClassVar[bool] = False
-    """Whether the published networks have it in a block's shortcut too."""
+    """Whether the published networks use it in a block's shortcut, too."""
     temperatures: ClassVar[tuple[float, float] | None] = None
-    """The first and the last temperature; None where there is none."""
+    """The first and the last temperature; None for a type without one."""
     temperature: Tensor
     weight: Any
     """``(..., *kernel_shape)``: one kernel, or several."""
@@ -80,7 +80,7 @@ class DynamicConv2d(nn.Module):
             self.bias = nn.Parameter(torch.zeros(self.out_channels))
 
     def init_weights(self) -> None:
-        """Each kernel as in the plain ResNet, the bias at zero."""
+        """Initialise each kernel like a plain ResNet's, the bias at zero."""
         for kernel in self.weight.view(-1, *self.kernel_shape):
             nn.init.kaiming_normal_(kernel, mode='fan_out')
         if self.bias is not None:
@@ -92,11 +92,11 @@ class DynamicConv2d(nn.Module):
         return f'conv_cfg of {self.kind}: '
 
     def check_count(self, name: str, value: object) -> None:
-        """Raise BadInput for what is no int of at least 1."""
+        """Raise BadInput if the value is not an int of at least 1."""
         check_int(self.what + name, value, 1)
 
     def check_attention(self, reduction: int, norm: str | None) -> None:
-        """Raise BadInput for arguments that no :class:`Squeeze` takes."""
+        """Raise BadInput for arguments that :class:`Squeeze` cannot take."""
         self.check_count('reduction', reduction)
         check_one_of(f'{self.what}norm', norm, NORMS)
 
@@ -109,7 +109,7 @@ class DynamicConv2d(nn.Module):
     def convolve_each(
         self, x: Tensor, kernels: Tensor, biases: Tensor | None = None
     ) -> Tensor:
-        """Convolve each image with a kernel of its own.
+        """Convolve each image with its own kernel.
 
         Args:
             x: ``(N, C_in, H, W)``.
@@ -143,7 +143,7 @@ class DynamicConv2d(nn.Module):
         return y + self.bias[:, None, None].to(y.dtype)
 
     def plain(self) -> nn.Conv2d:
-        """The plain convolution in its place, new."""
+        """A new plain convolution with the same arguments."""
         geometry = {name: getattr(self, name) for name in GEOMETRY}
         conv = nn.Conv2d(**geometry, bias=self.bias is not None)
         like = next(self.parameters())
@@ -153,7 +153,7 @@ class DynamicConv2d(nn.Module):
 
 
 def _checked(kind: str, *args: Any, **kwargs: Any) -> nn.Conv2d:
-    """The plain conv of these arguments, without storage."""
+    """A plain conv on the meta device, after a check of the arguments."""
     bound = CONV2D.bind(*args, **kwargs)
     bound.apply_defaults()
     given = bound.arguments
@@ -166,7 +166,7 @@ def _checked(kind: str, *args: Any, **kwargs: Any) -> nn.Conv2d:
             holds = holds or isinstance(value, str)
         expected = f'an int of at least {least} or two of them: it is 2-d'
         check(layer + name, value, holds, expected)
-    # It checks the rest itself.
+    # nn.Conv2d checks the other arguments.
     return nn.Conv2d(**{**given, 'device': 'meta'})
 
 
@@ -192,7 +192,7 @@ class Squeeze(nn.Module):
 
 
 def excite(hidden: int, outputs: int) -> nn.Linear:
-    """The last linear layer of an attention, as its authors start it."""
+    """The last linear layer of an attention, initialised as published."""
     linear = nn.Linear(hidden, outputs)
     nn.init.kaiming_normal_(linear.weight, mode='fan_out')
     nn.init.zeros_(linear.bias)
@@ -217,7 +217,7 @@ def register(layer: type[DynamicConv2d]) -> type[DynamicConv2d]:
                 what = f'conv_cfg of {layer.kind}: '
                 check_known(what, value, name, own)
         conv = layer(*args, **kwargs)
-        # The published networks leave the layer that sees the image alone.
+        # The published networks keep the layer that reads the image plain.
         return conv.plain() if conv.in_channels <= _IMAGE_CHANNELS else conv
 
     build.__name__ = layer.kind
@@ -228,7 +228,7 @@ def register(layer: type[DynamicConv2d]) -> type[DynamicConv2d]:
 
 
 def make_plain(model: nn.Module, name: str, conv: DynamicConv2d) -> None:
-    """Put the plain convolution in the place of a dynamic one."""
+    """Replace a dynamic convolution by a plain one."""
     path, _, last = name.rpartition('.')
     setattr(model.get_submodule(path), last, conv.plain())
 

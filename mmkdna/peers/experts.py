@@ -1,4 +1,4 @@
-"""CondConv, DyConv and ODConv: a kernel mixed from a few, for each image."""
+"""CondConv, DyConv and ODConv: each image mixes its kernel from a few."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ class Experts(DynamicConv2d):
 
     Args:
         *args, **kwargs: As :class:`torch.nn.Conv2d`.
-        experts: How many kernels W_i, and biases, it has.
+        experts: Number of kernels W_i, and of biases.
     """
 
     def __init__(self, *args: Any, experts: int, **kwargs: Any) -> None:
@@ -25,7 +25,7 @@ class Experts(DynamicConv2d):
         self.init_weights()
 
     def attention(self, x: Tensor) -> Tensor:
-        """The weights ``(N, experts)`` of the kernels."""
+        """The weights of the kernels, ``(N, experts)``."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ class CondConv2d(Experts):
 
     Args:
         *args, **kwargs: As :class:`torch.nn.Conv2d`.
-        experts: Kernels it mixes; the paper's default is 8.
+        experts: Number of kernels to mix; the paper's default is 8.
     """
 
     kind = 'CondConv'
@@ -63,15 +63,15 @@ class CondConv2d(Experts):
 class DyConv2d(Experts):
     """Dynamic convolution, ``a = softmax(z(x) / T)``.
 
-    z is squeeze and excite: mean, linear, ReLU, linear. The paper trains with
-    the temperature T at 30, down to 1 in the first 10 epochs: add
+    z is squeeze and excite: mean, linear, ReLU, linear. In the paper the
+    temperature T falls from 30 to 1 in the first 10 epochs: add
     ``dict(type='TemperatureHook')`` to the ``custom_hooks``.
 
     Source: arXiv 1912.03458, section 3.
 
     Args:
         *args, **kwargs: As :class:`torch.nn.Conv2d`.
-        experts: Kernels it mixes; the paper's default is 4.
+        experts: Number of kernels to mix; the paper's default is 4.
         reduction: The squeeze is ``C_in / reduction`` wide.
         norm: Norm after the squeeze; the paper has none.
     """
@@ -103,19 +103,19 @@ class DyConv2d(Experts):
 class ODConv2d(DynamicConv2d):
     """Omni-dimensional dynamic convolution.
 
-    ``y = a_f * conv2d(a_c * x, sum_i a_w,i a_s W_i)`` with attentions for the
-    input channels, the filters, the places in a kernel and the kernels; each
-    a sigmoid but the last, a softmax, of logits over the temperature T. The
-    paper trains with T at 30, down to 1 in the first 10 epochs: add
+    ``y = a_f * conv2d(a_c * x, sum_i a_w,i a_s W_i)``, with attentions for
+    filters (f), input channels (c), kernels (w) and places in a kernel (s):
+    a softmax for w, sigmoids for the others, of logits over the temperature
+    T. In the paper T falls from 30 to 1 in the first 10 epochs: add
     ``dict(type='TemperatureHook')`` to the ``custom_hooks``.
 
     Source: arXiv 2209.07947, section 3.2 (OpenReview DmpCfq6Mg39).
 
     Args:
         *args, **kwargs: As :class:`torch.nn.Conv2d`.
-        experts: Kernels it mixes: 1 (the default here) and 4 are the paper's
-            "1x" and "4x".
-        reduction: The squeeze is ``C_in / reduction`` wide, 16 at least.
+        experts: Number of kernels to mix: 1 (the default here) and 4 are the
+            paper's "1x" and "4x".
+        reduction: The squeeze is ``C_in / reduction`` wide, at least 16.
         norm: Norm of the squeeze. The paper's ``'BN'`` needs two images a
             step; ``'LN'`` does not.
     """
@@ -138,7 +138,7 @@ class ODConv2d(DynamicConv2d):
         hidden = max(self.in_channels // reduction, 16)
         self.squeeze = Squeeze(self.in_channels, hidden, norm)
         self.channel = excite(hidden, self.in_channels)
-        # Of a depthwise conv, filters and channels are the same thing.
+        # In a depthwise conv, filters and channels are the same.
         depthwise = self.groups == self.in_channels == self.out_channels
         self.filter = None if depthwise else excite(hidden, self.out_channels)
         places = self.kernel_shape[2] * self.kernel_shape[3]

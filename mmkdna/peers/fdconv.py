@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from .base import DynamicConv2d, Squeeze, excite, register
 
 _BANDS = (1 / 16, 1 / 8, 1 / 4)
-"""Where frequency bands end, in cycles a pixel; the last ends at 1/2."""
+"""Ends of the frequency bands, in cycles a pixel; the last ends at 1/2."""
 
 
 @register
@@ -26,18 +26,17 @@ class FDConv2d(DynamicConv2d):
     - Frequency band modulation: the input is split into four bands, octaves
       below 1/2 cycle a pixel, each scaled at each pixel.
 
-    Source: arXiv 2503.18783, sections 3.1 to 3.3. The paper leaves open, and
-    this is how it is here: every factor, those of the groups too, is
-    ``2 * sigmoid``, about 1 at the start; the local branch convolves over as
-    many channels as ECA would (``|log2(C) / 2 + 1/2|``, odd); a band is a
-    square in the frequency plane, and its maps, one for all channels, come
-    from a 3 x 3 convolution; the squeeze ends in a ReLU. So its numbers are
-    not those of the authors' networks.
+    Source: arXiv 2503.18783, sections 3.1 to 3.3. The paper leaves choices
+    open, so results differ from the authors' networks. Here every factor,
+    also of the groups, is ``2 * sigmoid``, about 1 at the start. The local
+    branch convolves over as many channels as ECA (``|log2(C) / 2 + 1/2|``,
+    odd). A band is a square in the frequency plane; a 3 x 3 convolution
+    computes its map, one for all channels. The squeeze ends in a ReLU.
 
     Args:
         *args, **kwargs: As :class:`torch.nn.Conv2d`.
-        experts: Groups of frequencies; the paper's default is 64.
-        reduction: The squeeze is ``C_in / reduction`` wide, 16 at least.
+        experts: Number of frequency groups; the paper's default is 64.
+        reduction: The squeeze is ``C_in / reduction`` wide, at least 16.
         norm: Norm of the squeeze. ``'BN'`` needs two images a step; ``'LN'``
             does not.
     """
@@ -79,7 +78,7 @@ class FDConv2d(DynamicConv2d):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """The kernel as in the plain ResNet; every factor about 1."""
+        """Initialise the kernel like a plain ResNet's, factors at about 1."""
         kernel = torch.empty(self.kernel_shape)
         nn.init.kaiming_normal_(kernel, mode='fan_out')
         matrix = kernel.permute(2, 0, 3, 1).reshape(self.matrix_shape)
@@ -95,7 +94,7 @@ class FDConv2d(DynamicConv2d):
             nn.init.zeros_(self.bias)
 
     def kernels(self, x: Tensor, z: Tensor) -> Tensor:
-        """``(N, C_out, C_in / groups, kh, kw)``, for each image."""
+        """One kernel for each image, ``(N, C_out, C_in / groups, kh, kw)``."""
         cout, cin, *size = self.kernel_shape
         share = _factor(_full(self.groups_of_frequencies(z)))
         spectrum = _full(self.spectrum) * share[:, self.group, None]
@@ -147,7 +146,7 @@ def _factor(logits: Tensor) -> Tensor:
 
 
 def _full(x: Tensor) -> Tensor:
-    """At least in single precision: half has no Fourier transform on CPU."""
+    """Cast half to float32: a CPU has no Fourier transform of half."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 

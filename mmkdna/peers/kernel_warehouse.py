@@ -30,21 +30,21 @@ from .base import (
 class KernelWarehouseConv2d(DynamicConv2d):
     """A conv whose kernel is mixed, cell by cell, from a stage's warehouse.
 
-    A kernel is cut into m cells of one shape, 1 x 1 in space. Each is, for
-    each image, a mixture of the n cells of the warehouse that the convs of a
-    stage share, with the attention ``(1 - t) z / sum |z| + t b``: b points
-    each cell to one of the warehouse, and the temperature t falls from 1 to 0
-    in the first 10 epochs (``dict(type='TemperatureHook')``).
+    A kernel is cut into m cells of one shape, 1 x 1 in space. For each image,
+    each cell is a mixture of the n cells of the warehouse, which the convs of
+    a stage share. The attention is ``(1 - t) z / sum |z| + t b``: b assigns
+    a warehouse cell to each cell, and the temperature t falls from 1 to 0 in
+    the first 10 epochs (``dict(type='TemperatureHook')``).
 
-    A new layer is a plain convolution. Warehouses form when the model is
-    complete, see :func:`form_warehouses`; with ``budget=1`` out of the plain
-    kernels, so that at t = 1 the network computes what it did.
+    A new layer is a plain convolution. :func:`form_warehouses` makes the
+    warehouses when a model is built. With ``budget=1`` it cuts them out of
+    the plain kernels, so at t = 1 the network still computes the same.
 
     Args:
         *args, **kwargs: As :class:`torch.nn.Conv2d`.
-        budget: Cells in a warehouse for each cell of the convs that share it;
-            the paper's "1x", "1/2x", "4x".
-        reduction: The squeeze is ``C_in / reduction`` wide, 16 at least.
+        budget: Number of warehouse cells over the number of cells in all
+            kernels that share it; the paper's "1x", "1/2x", "4x".
+        reduction: The squeeze is ``C_in / reduction`` wide, at least 16.
         norm: Norm of the squeeze. The paper's ``'BN'`` needs two images a
             step; ``'LN'`` does not.
     """
@@ -77,7 +77,7 @@ class KernelWarehouseConv2d(DynamicConv2d):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """The plain kernel, or the cells, as in the plain ResNet."""
+        """Initialise the plain kernel, or the cells, like a plain ResNet's."""
         for kernel in (self.weight, self.cells):
             if kernel is not None:
                 nn.init.kaiming_normal_(kernel, mode='fan_out')
@@ -85,7 +85,7 @@ class KernelWarehouseConv2d(DynamicConv2d):
             nn.init.zeros_(self.bias)
 
     def cut(self, out_channels: int, in_channels: int) -> Tensor:
-        """The plain kernel as cells ``(m, out_channels, in_channels)``."""
+        """Cut the plain kernel into ``(m, out_channels, in_channels)``."""
         cells = self.weight.detach().flatten(2)
         cells = cells.unflatten(1, (-1, in_channels))
         cells = cells.unflatten(0, (-1, out_channels))
@@ -94,29 +94,29 @@ class KernelWarehouseConv2d(DynamicConv2d):
     def join(
         self, owner: 'KernelWarehouseConv2d', assignment: Tensor, cells: int
     ) -> None:
-        """Give up the kernel for mixtures of a warehouse's cells.
+        """Replace the kernel by mixtures of a warehouse's cells.
 
         Args:
-            owner: The layer that holds the ``cells``.
-            assignment: ``(m,)``, the cell that each of the kernel's starts
-                as; the number of cells stands for none.
-            cells: How many the warehouse has.
+            owner: The layer that holds the warehouse.
+            assignment: ``(m,)``: the warehouse cell with which each cell of
+                the kernel starts; ``cells`` stands for none.
+            cells: Number of cells in the warehouse.
         """
         like = self.weight
         hidden = max(self.in_channels // self.reduction, 16)
         self.squeeze = Squeeze(self.in_channels, hidden, self.norm)
-        # One more than there are: the share of nothing.
+        # One output more than cells: the weight of an empty cell.
         self.excite = excite(hidden, len(assignment) * (cells + 1))
         for part in (self.squeeze, self.excite):
             part.to(like).train(self.training)
             part.requires_grad_(like.requires_grad)
         self.register_buffer('assignment', assignment.to(like.device), False)
-        # Past nn.Module, which would register it here as well.
+        # Not setattr: nn.Module would register the owner here, too.
         self.__dict__['owner'] = owner
         self.weight = None
 
     def attention(self, x: Tensor) -> Tensor:
-        """``(N, m, n)``: the mixture that each cell of the kernel is."""
+        """The weights ``(N, m, n)`` of warehouse cells in kernel cells."""
         z = self.excite(self.squeeze(x))
         z = z.view(x.shape[0], len(self.assignment), -1)
         z = z / (z.abs().sum(-1, keepdim=True) + 1e-3)
@@ -125,7 +125,7 @@ class KernelWarehouseConv2d(DynamicConv2d):
         return mixed[..., :-1]
 
     def kernels(self, x: Tensor) -> Tensor:
-        """``(N, C_out, C_in / groups, kh, kw)``, for each image."""
+        """One kernel for each image, ``(N, C_out, C_in / groups, kh, kw)``."""
         cells: Any = self.owner.cells  # type: ignore[union-attr]
         if self.training and not torch.is_grad_enabled():
             check_checkpoint(cells)
@@ -148,13 +148,13 @@ class KernelWarehouseConv2d(DynamicConv2d):
 def form_warehouses(model: nn.Module) -> None:
     """Give the KernelWarehouse convs of each stage one warehouse.
 
-    A stage is the innermost sequence of two such convs or more. Its first
-    conv and its first block's shortcut read what the stage before wrote, and
-    belong to that stage's warehouse. The first stage has none before it:
-    there they stay plain where they are 1 x 1.
+    A stage is the innermost ``nn.Sequential`` or ``nn.ModuleList`` with two
+    such convs. Its first conv and its first block's shortcut read the output
+    of the stage before, and belong to that stage's warehouse. In the first
+    stage, these two stay plain if they are 1 x 1.
 
     Args:
-        model: Changed in place; a second time changes nothing.
+        model: Changed in place; a second call changes nothing.
     """
     found = [
         (conv, [(name, conv), *around])
@@ -169,7 +169,7 @@ def form_warehouses(model: nn.Module) -> None:
         is_first = stage not in before
         previous = before.setdefault(stage, next(reversed(before), stage))
         if in_first_block and (is_first or in_shortcut):
-            # Of the same network, if there is one.
+            # Only a stage of the same network.
             same = previous.rpartition('.')[0] == stage.rpartition('.')[0]
             if same and previous != stage:
                 stage = previous
@@ -183,9 +183,9 @@ def form_warehouses(model: nn.Module) -> None:
 
 
 def _place(path: Around, held: Mapping[str, int]) -> tuple[str, bool, bool]:
-    """A conv's stage, and whether its first block, and a shortcut, has it.
+    """A conv's stage; whether it is in the first block; in a shortcut.
 
-    A block of a single conv is none; a conv in no stage is one by itself.
+    A single conv is not a block. A conv in no stage is a stage by itself.
     """
     name = path[0][0]
     for (block, inside), (stage, module) in pairwise(path):
@@ -197,11 +197,11 @@ def _place(path: Around, held: Mapping[str, int]) -> tuple[str, bool, bool]:
 
 
 def _share(convs: list[KernelWarehouseConv2d]) -> None:
-    """Form one warehouse, held by the first of the convs.
+    """Form one warehouse; the first of the convs holds it.
 
-    It is frozen with any of them: what a frozen stage computes stays. With a
-    budget below 1 only some cells of a kernel, spread over it, start as one
-    of the warehouse; with a larger one, others of the warehouse are new.
+    If one conv is frozen, the warehouse is, too. With a budget below 1, only
+    some cells of a kernel, spread evenly, start as a cell of the warehouse.
+    With a budget above 1, some cells of the warehouse start unused.
     """
     owner, budget = convs[0], convs[0].budget
     shapes = zip(*(conv.kernel_shape[:2] for conv in convs), strict=True)

@@ -27,15 +27,15 @@ def set_temperatures(layers: list[DynamicConv2d], progress: float) -> None:
 
 @HOOKS.register_module(force=True)
 class TemperatureHook(Hook):
-    """Move the temperatures of dynamic convolutions to their last value.
+    """Anneal the temperatures of dynamic convolutions.
 
-    A straight line from the first to the last of a layer's ``temperatures``:
-    30 to 1 for DyConv and ODConv, 1 to 0 for KernelWarehouse. It depends on
-    the iteration alone, so a resumed run goes on where it was.
+    Each falls linearly from the first to the last of its ``temperatures``:
+    30 to 1 for DyConv and ODConv, 1 to 0 for KernelWarehouse. It depends
+    only on the iteration, so a resumed run continues correctly.
 
     Args:
-        epochs: It takes this many, the published 10 by default.
-        iters: Or this many iterations.
+        epochs: Length of the annealing; the published 10 by default.
+        iters: Its length in iterations; it replaces ``epochs``.
 
     Raises:
         BadInput: If an argument is out of its range.
@@ -50,7 +50,7 @@ class TemperatureHook(Hook):
         self.epochs, self.iters = epochs, iters
 
     def before_train(self, runner: Runner) -> None:
-        """Find out how long it takes."""
+        """Collect the layers, and compute the length in iterations."""
         self._layers = annealed(runner.model)
         if not self._layers:
             runner.logger.warning(

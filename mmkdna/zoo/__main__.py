@@ -33,11 +33,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest='command', required=True)
     for command, argument, many, text in (
         ('list', '', None, 'all entries'),
-        ('show', 'NAME', 1, 'all that is known of an entry'),
+        ('show', 'NAME', 1, 'all details of an entry'),
         ('download', 'NAME', '+', 'download or make the files of entries'),
         ('verify', 'NAME', '*', 'check the files on this machine'),
-        ('where', 'NAME', '*', 'where files are looked for, and are'),
-        ('table', 'PAGE.md', 1, 'write the tables of a page anew'),
+        ('where', 'NAME', '*', 'where mmkdna looks for files and finds them'),
+        ('table', 'PAGE.md', 1, 'rewrite the tables of a page'),
     ):
         sub = commands.add_parser(command, help=text)
         if argument:
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 damaged += [] if whole else [path]
         if damaged:
             raise BadInput(
-                f'{" and ".join(damaged)}: the SHA-256 is not that of the '
+                f'{" and ".join(damaged)}: the SHA-256 differs from the '
                 'index; remove it and download it again'
             )
 
@@ -93,7 +93,7 @@ def listed(index: Index) -> Table:
 
 
 def shown(entry: Entry) -> Iterable[str]:
-    """All that is known of an entry, a line each."""
+    """All details of an entry, a line each."""
     known = {
         'name': f'{SCHEME}{entry.name}',
         'state': entry.state,
@@ -106,7 +106,7 @@ def shown(entry: Entry) -> Iterable[str]:
 
 
 def present(entry: Entry, index: Index) -> list[str]:
-    """Paths at which an entry's file is on this machine."""
+    """The paths of an entry's file that exist on this machine."""
     paths = []
     if entry.source:
         cfg = Config.fromfile(index.path(entry.config))
@@ -117,7 +117,7 @@ def present(entry: Entry, index: Index) -> list[str]:
 
 
 if __name__ == '__main__':
-    # What usage and errors call it; Python has __main__.py.
+    # The name in usage and errors; Python sets __main__.py.
     sys.argv[0] = 'mmkdna.zoo'
     try:
         main()
