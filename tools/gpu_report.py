@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     end = start + 60 * args.minutes
     report.run(plan, end - (30 * args.minutes if data else 0))
     if data:
-        small = (4, 2, (1, 1)) if tiny else (64, 10, (5, 30))
+        small = (4, 2, (1, 1), 1) if tiny else (64, 10, (5, 30))
         cifar.Comparison(data, how, *small).run(report, end)
     print(f'{len(report.left)} left out. All of it is in {args.out}.')
 

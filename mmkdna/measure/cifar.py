@@ -29,7 +29,6 @@ SPLITS = ('train', 'test')
 _SPEED = 'CIFAR-10, speed'
 _PUBLISHED = 0.1
 """The part of a run in which temperatures fall."""
-_SEEDS = 5
 
 
 def load(folder: Path, count: int | None = None) -> dict[str, tuple]:
@@ -79,6 +78,7 @@ class Comparison:
         width: Channels of the first stage.
         rounds: How often a step is timed.
         epochs: The fewest and the most of a run.
+        seeds: The most of a network.
     """
 
     data: dict[str, tuple]
@@ -86,6 +86,7 @@ class Comparison:
     width: int
     rounds: int
     epochs: tuple[int, int]
+    seeds: int = 5
 
     def subject(self, name: str) -> Subject:
         """A network by its name in the table, initialised."""
@@ -141,7 +142,7 @@ class Comparison:
     ) -> Iterator[Step]:
         """A step for each seed and network."""
         title = f'CIFAR-10, ResNet-18, {epochs} epochs, {self.how}'
-        for seed in range(_SEEDS):
+        for seed in range(self.seeds):
             for name in seconds:
                 row = {k: v for k, v in rows[name].items() if k != 'rounds'}
                 yield Step(
