@@ -1,6 +1,7 @@
 """Fixtures and hooks that several test modules need."""
 
 import importlib.util
+import json
 import logging
 import os
 from importlib import metadata
@@ -145,3 +146,16 @@ def tool():
         return module
 
     return tool
+
+
+@pytest.fixture
+def logged(tmp_path):
+    """Write what a run logs, in a folder of its time."""
+
+    def logged(time, *lines):
+        log = tmp_path / time / 'vis_data/scalars.json'
+        log.parent.mkdir(parents=True)
+        log.write_text('\n'.join(map(json.dumps, lines)))
+        return tmp_path
+
+    return logged

@@ -1,5 +1,6 @@
 """What several test modules need: models, formulas, processes."""
 
+import copy
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from mmengine.registry import MODELS
 from torch import nn
 
 import mmkdna
+from mmkdna.measure.configs import library
 
 ROOT = Path(__file__).parent.parent
 CONV_CFG = dict(type='KernelDNA', min_channels=16)
@@ -224,3 +226,40 @@ def processes(number, script, *args):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
+
+
+SIZE = (64, 64)
+
+
+def small(cfg):
+    """The same model with little to do on small images."""
+    cfg = copy.deepcopy(cfg)
+    if library(cfg) == 'mmseg':
+        cfg.model.data_preprocessor.size = SIZE
+    if 'rpn_proposal' in (cfg.model.get('train_cfg') or {}):
+        cfg.model.train_cfg.rpn_proposal.update(nms_pre=50, max_per_img=20)
+        # Most anchors are larger than the image.
+        cfg.model.train_cfg.rpn.allowed_border = -1
+    if 'drop_path_rate' in cfg.model.backbone:
+        # It may drop a block for the whole batch.
+        cfg.model.backbone.drop_path_rate = 0.0
+    if 'num_queries' in cfg.model:
+        # Not more than a small image has places.
+        cfg.model.num_queries = 20
+    return cfg
+
+
+DIGITS = str(ROOT / 'configs/digits/kdna_maskrcnn_r18.py')
+
+
+COCO = str(ROOT / 'configs/kdna_maskrcnn_r50.py')
+
+
+class Hostile:
+    """Calls a function when it is unpickled."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call

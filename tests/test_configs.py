@@ -1,160 +1,88 @@
-"""Every config builds, forms families, trains a step; so does its twin."""
-
-import copy
-import functools
-import json
+"""What a config says of its model, and its plain twin."""
 
 import pytest
-import torch
 from helpers import ROOT
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from test_model_configs import MODELS
+from torch import nn
 
 import mmkdna
-from mmkdna.measure.batch import synthetic_batch
-from mmkdna.measure.complexity import multiply_adds
+from mmkdna.backbones import KDNAResNet
 from mmkdna.measure.configs import (
+    CONV_TYPES,
     build_model,
     input_size,
     library,
+    parse_conv_type,
     twin_of,
 )
+from mmkdna.peers import TYPES, DynamicConv2d, ODConv2d
 
 CONFIGS = ROOT / 'configs'
-KDNA = sorted(CONFIGS.rglob('kdna_*.py'))
-PLAIN = sorted(CONFIGS.rglob('plain/*.py'))
-BEFORE = json.loads((ROOT / 'tests/families.json').read_text())
-"""The families and parameters that checkpoints of the configs are of."""
-NAMED = [
-    'maskrcnn_r18',
-    'maskrcnn_r50',
-    'maskrcnn_r101',
-    'maskrcnn_convnext_t',
-    'maskrcnn_kdna-r50',
-    'retinanet_r18',
-    'retinanet_r50',
-    'retinanet_convnext_t',
-    'retinanet_kdna-r50',
-    'upernet_r18',
-    'upernet_r50',
-    'upernet_convnext_t',
-    'upernet_kdna-r50',
-    'r18_in1k',
-    'r50_in1k',
-    'mobilenetv2_in1k',
-    'mobilenetv2_x0.5_in1k',
-    'convnext_t_in1k',
-]
 
 
-def name(path):
-    return str(path.relative_to(CONFIGS).with_suffix(''))
+CLASSIFIER = str(ROOT / 'configs/digits/kdna_r18.py')
 
 
-@functools.cache
-def read(path):
-    """A config, read once; a test that changes it changes a copy."""
-    return Config.fromfile(path)
+def twin(**backbone):
+    cfg = Config(dict(model=dict(type='X', backbone=backbone)))
+    return twin_of(cfg).model.backbone.to_dict()
 
 
-def parent_of(path):
-    """The plain config that a KernelDNA config inherits from."""
-    tree = path.read_text().split("_base_ = '", 1)[1]
-    return (path.parent / tree.split("'", 1)[0]).resolve()
+@pytest.mark.parametrize(
+    'kind', ['KernelDNA', 'mmengine.KernelDNA', mmkdna.KernelDNA]
+)
+def test_a_conv_type_is_dropped_by_any_of_its_names(kind):
+    conv_cfg = dict(type=kind, min_channels=3)
+    assert twin(type='Y', conv_cfg=conv_cfg) == dict(type='Y')
 
 
-def smaller(cfg, size):
-    """The same model on small images with few proposals: quick steps."""
-    cfg = copy.deepcopy(cfg)
-    if library(cfg) == 'mmseg':
-        cfg.model.data_preprocessor.size = size
-    if 'rpn_proposal' in (cfg.model.get('train_cfg') or {}):
-        cfg.model.train_cfg.rpn_proposal.update(nms_pre=50, max_per_img=20)
-    return cfg
+def test_the_key_of_a_module_is_dropped():
+    assert twin(type='Y', kernel_dna=dict(linear=True)) == dict(type='Y')
 
 
-def test_the_configs_of_the_mission_are_there():
-    assert {f'kdna_{one}' for one in NAMED} <= {path.stem for path in KDNA}
+@pytest.mark.parametrize(
+    'kind', ['KDNAResNet', 'mmengine.KDNAResNet', KDNAResNet]
+)
+def test_our_backbones_are_the_classes_that_they_extend(kind):
+    expected = dict(type='mmpretrain.ResNet', depth=18)
+    assert twin(type=kind, depth=18) == expected
 
 
-def test_every_plain_config_has_its_kernel_dna_config():
-    assert {parent_of(path) for path in KDNA} == {p.resolve() for p in PLAIN}
+@pytest.mark.parametrize('conv_cfg', [None, dict(type='DCNv2')])
+def test_what_is_not_ours_stays(conv_cfg):
+    backbone = dict(type='mmdet.ResNet', conv_cfg=conv_cfg)
+    assert twin(**backbone) == backbone
 
 
-def assert_as_before(config, model):
-    found = list(map(str, mmkdna.list_families(model)))
-    assert found == BEFORE[config]['families']
-    parameters = sum(p.numel() for p in model.parameters())
-    assert parameters == BEFORE[config]['parameters']
+def test_types_are_parsed():
+    assert parse_conv_type('plain') is None
+    assert parse_conv_type('ODConv,experts=4,norm=LN') == dict(
+        type='ODConv', experts=4, norm='LN'
+    )
+    assert parse_conv_type('KernelDNA,kernel_sizes=(1,)') is not None
 
 
-def test_an_adopted_config_has_the_families_of_before():
-    others = set(BEFORE) - {name(path) for path in KDNA}
-    assert others == {'digits/adopted_r18'}
-    for config in others:
-        model = build_model(Config.fromfile(CONFIGS / f'{config}.py'))
-        assert_as_before(config, model)
+def test_a_type_that_a_config_brings_is_known(monkeypatch):
+    monkeypatch.setitem(TYPES, 'Mine', ODConv2d)
+    assert parse_conv_type('Mine,experts=2') == dict(type='Mine', experts=2)
 
 
-# Those of test_model_configs.py train there, where it may take longer.
-QUICK = [p for p in KDNA if p.stem.removeprefix('kdna_') not in MODELS]
+def test_kernel_dna_alone_is_the_config_as_it_is():
+    cfg = Config.fromfile(CLASSIFIER)
+    assert twin_of(cfg, dict(type='KernelDNA')).model == cfg.model
+    other = twin_of(cfg, dict(type='KernelDNA', min_channels=64)).model
+    assert other.backbone.conv_cfg.min_channels == 64
 
 
-@pytest.mark.parametrize('path', QUICK, ids=name)
-def test_config_forms_the_families_of_before_and_trains_a_step(path):
-    cfg = read(path)
-    size = (64, 64) if library(cfg) != 'mmpretrain' else (32, 32)
-    cfg = smaller(cfg, size)
+@pytest.mark.parametrize('kind', CONV_TYPES[1:])
+def test_one_word_of_the_config_switches_the_type(kind):
+    cfg = twin_of(Config.fromfile(CLASSIFIER), dict(type=kind))
     model = build_model(cfg)
-    assert_as_before(name(path), model)
-
-    batch = model.data_preprocessor(synthetic_batch(cfg, 2, size), True)
-    loss, logged = model.parse_losses(model(**batch, mode='loss'))
-    assert all(torch.isfinite(value).all() for value in logged.values())
-    loss.backward()
-    gradients = {
-        key: parameter.grad
-        for key, parameter in model.named_parameters()
-        if parameter.requires_grad
-    }
-    assert [key for key, grad in gradients.items() if grad is None] == []
-    # What is not finite makes its sum so; a mask of each would cost more.
-    assert all(grad.sum().isfinite() for grad in gradients.values())
-
-
-def comparable(cfg):
-    """What must be equal in twins: all but what makes one KernelDNA."""
-    settings = cfg.to_dict()
-    for key in ('custom_imports', 'checkpoint'):
-        settings.pop(key, None)
-
-    def walk(node):
-        if isinstance(node, (list, tuple)):
-            return [walk(item) for item in node]
-        if not isinstance(node, dict):
-            return node
-        node = {key: walk(value) for key, value in node.items()}
-        if 'type' in node:
-            node['type'] = str(node['type']).removeprefix('mmpretrain.')
-        return node
-
-    return walk(settings)
-
-
-@pytest.mark.parametrize('path', KDNA, ids=name)
-def test_twins_differ_only_in_what_makes_one_kernel_dna(path):
-    ours, plain = read(path), read(parent_of(path))
-    text = repr(plain.to_dict())
-    assert 'KernelDNA' not in text
-    assert 'KDNA' not in text
-    own_backbone = str(ours.model.backbone.type).startswith('KDNA')
-    ours, plain = comparable(twin_of(ours)), comparable(plain)
-    if own_backbone:
-        # The paper's network starts from weights of its own.
-        for settings in (ours, plain):
-            settings['model']['backbone'].pop('init_cfg', None)
-    assert ours == plain
+    dynamic = [m for m in model.modules() if isinstance(m, DynamicConv2d)]
+    assert {m.kind for m in dynamic} == {kind}
+    assert type(model.backbone.stem[0].conv) is nn.Conv2d
+    assert not mmkdna.list_families(model)
 
 
 def test_twin_of_the_papers_backbone_is_the_class_that_it_extends():
@@ -175,24 +103,6 @@ def test_input_sizes_are_those_of_the_test_pipelines():
         key: input_size(Config.fromfile(CONFIGS / f'{key}.py'))
         for key in sizes
     }
-
-
-def test_multiply_adds_of_resnet_18_are_the_published():
-    """1.82 G at 224 x 224 (torchvision's table of resnet18: 1.81 GFLOPS)."""
-    model = build_model(Config.fromfile(CONFIGS / 'plain/r18_in1k.py'))
-    assert multiply_adds(model, (3, 224, 224)) == pytest.approx(
-        1.814e9, rel=1e-3
-    )
-
-
-def test_multiply_adds_count_every_proposal():
-    cfg = Config.fromfile(CONFIGS / 'digits/plain/maskrcnn_r18.py')
-    counts = []
-    for proposals in (100, 200):
-        cfg.model.test_cfg.rpn.max_per_img = proposals
-        counts.append(multiply_adds(build_model(cfg), (3, 160, 160)))
-    box_head = 64 * 7 * 7 * 128 + 128 * 128 + 128 * (11 + 40)
-    assert counts[1] - counts[0] == 100 * box_head
 
 
 def test_config_of_another_library_is_named():

@@ -120,3 +120,11 @@ def test_weights_to_start_from_must_exist(tmp_path):
     weights.touch()
     check_pretrained(config(str(weights)))
     check_pretrained(config('torchvision://resnet50'))
+
+
+def test_a_pretrained_checkpoint_of_none_is_none():
+    init_cfg = dict(type='Pretrained', checkpoint=None)
+    check_pretrained(Config(dict(model=dict(init_cfg=init_cfg))))
+    init_cfg['checkpoint'] = 'nothing.pth'
+    with pytest.raises(FileNotFoundError, match=r'nothing\.pth is missing'):
+        check_pretrained(Config(dict(model=dict(init_cfg=init_cfg))))

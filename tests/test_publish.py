@@ -1,28 +1,20 @@
-"""From a run's checkpoint to a file of the zoo; weights made of others'."""
+"""From a run's checkpoint to a file of the zoo."""
 
 import hashlib
 import json
 from pathlib import Path
 
 import pytest
-import requests
 import torch
 import yaml
 from helpers import ROOT
 from mmengine.config import Config
-from mmengine.runner import CheckpointLoader
 from safetensors import safe_open
-from safetensors.torch import save_file
-from zoo_server import ZooServer
 
 import mmkdna
 from mmkdna.checkpoint import read_checkpoint
 from mmkdna.errors import BadInput
 from mmkdna.measure.configs import build_model, twin_of
-from mmkdna.zoo import derive, download
-from mmkdna.zoo.__main__ import main as zoo
-from mmkdna.zoo.derive import source_url
-from mmkdna.zoo.index import read_index
 
 CONFIG = f'{ROOT}/configs/digits/adopted_r18.py'
 
@@ -175,88 +167,3 @@ def test_weights_of_before_get_the_names_of_now(publish, model, tmp_path):
     assert set(weights) == set(model.state_dict())
     for name, value in model.state_dict().items():
         assert weights[name].equal(value), name
-
-
-@pytest.fixture
-def upstream(tmp_path, monkeypatch):
-    """A plain backbone on a server, as torchvision names its files."""
-    monkeypatch.setenv('MMKDNA_HOME', str(tmp_path / 'cache'))
-    monkeypatch.setattr(download, 'BACK_OFF', 0.01)
-    plain = build_model(twin_of(Config.fromfile(CONFIG))).backbone
-    state = {**plain.state_dict(), 'fc.weight': torch.ones(1000, 512)}
-    torch.save(state, tmp_path / 'plain.pth')
-    body = (tmp_path / 'plain.pth').read_bytes()
-    name = f'resnet18-{hashlib.sha256(body).hexdigest()[:8]}.pth'
-    server = ZooServer({name: body})
-    yield server, plain, f'{server.url}/ok/{name}'
-    server.close()
-
-
-def test_a_derived_entry_is_made_of_the_pretrained_weights(
-    upstream, tmp_path, monkeypatch, capsys
-):
-    server, plain, url = upstream
-    root = tmp_path / 'index'
-    root.mkdir()
-    (root / 'config.py').write_text(f"_base_ = '{CONFIG}'")
-    (root / 'model-index.yml').write_text('Import: [a.yml]')
-    entry = {'Name': 'made', 'Config': 'config.py'}
-    entry['Metadata'] = {'Derived From': url}
-    (root / 'a.yml').write_text(yaml.safe_dump({'Models': [entry]}))
-    monkeypatch.setattr('mmkdna.zoo.index.default_root', lambda: str(root))
-
-    # As its init_cfg says, in the constructor's place.
-    cfg = Config.fromfile(CONFIG)
-    cfg.model.backbone.init_cfg = dict(
-        type='Pretrained', checkpoint='mmkdna://made'
-    )
-    model = build_model(cfg)
-    model.init_weights()
-    zoo(['verify'])
-    assert len(server.requests) == 1
-    ours, theirs = model.backbone.state_dict(), plain.state_dict()
-    assert [key for key in ours if key not in theirs]
-    for key in set(ours) & set(theirs):
-        assert ours[key].equal(theirs[key]), key
-    for family in mmkdna.list_families(model.backbone):
-        kernel = theirs[f'{family.parent.name}.weight']
-        for name, child in family.children:
-            assert child.kernel().equal(kernel), name
-            assert child.adapter.routing.is_open(), name
-    zoo(['where', 'made'])
-    assert f'made: {tmp_path}/cache/made-' in capsys.readouterr().out
-    # The second time it is there, the source is not asked for.
-    made = CheckpointLoader.load_checkpoint('mmkdna://made')
-    assert len(server.requests) == 1
-    assert made['meta']['source'] == url
-    # Another config is another file.
-    (root / 'config.py').write_text(
-        f"_base_ = '{CONFIG}'\n"
-        'model = dict(backbone=dict(conv_cfg=dict(min_channels=256)))'
-    )
-    before = derive.derive(read_index().find('made'), read_index())
-    assert len(list((tmp_path / 'cache').glob('made-*.safetensors'))) == 2
-    assert Path(before).is_file()
-
-
-def test_where_a_source_is():
-    assert source_url('torchvision://resnet50').startswith('https://')
-    assert source_url('http://x/y.pth') == 'http://x/y.pth'
-    with pytest.raises(BadInput, match='torchvision:// has no resnet51'):
-        source_url('torchvision://resnet51')
-    with pytest.raises(BadInput, match='expected a URL or a name of'):
-        source_url('y.pth')
-    with pytest.raises(BadInput, match='how its SHA-256 begins'):
-        derive._upstream('http://x/y.pth')
-
-
-def test_a_safetensors_file_loads_by_its_path(tmp_path):
-    path = tmp_path / 'weights.safetensors'
-    notes = {'dataset_meta': '{"classes": ["a"]}'}
-    save_file({'a': torch.ones(2)}, path, notes)
-    loaded = CheckpointLoader.load_checkpoint(str(path))
-    assert loaded['state_dict']['a'].equal(torch.ones(2))
-    assert loaded['meta']['dataset_meta'] == {'classes': ['a']}
-    # An address of the web that ends so is not a file.
-    with pytest.raises((requests.RequestException, OSError)):
-        CheckpointLoader.load_checkpoint('http://127.0.0.1:9/a.safetensors')

@@ -1,6 +1,5 @@
 """A pickle that would run code is refused wherever a checkpoint is read."""
 
-import codecs
 import os
 import runpy
 import sys
@@ -10,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT
+from helpers import ROOT, Hostile
 from mmengine.runner import CheckpointLoader
 from zoo_server import ZooServer
 
@@ -27,16 +26,6 @@ val_dataloader = train_dataloader
 test_dataloader = train_dataloader
 train_cfg = dict(max_epochs=1)
 """
-
-
-class Hostile:
-    """Calls a function when it is unpickled."""
-
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
-
-    def __reduce__(self):
-        return self.call
 
 
 @pytest.fixture
@@ -147,22 +136,3 @@ def test_what_the_runner_writes_loads_and_resumes(folder, tool, capsys):
     train(['tiny.py', *resume, *longer])
     assert 'resumed epoch: 1' in capsys.readouterr().out
     assert Path('run/epoch_2.pth').exists()
-
-
-@pytest.mark.parametrize(
-    ('function', 'arguments'),
-    [
-        (codecs.decode, (b'6d', 'hex')),
-        (codecs.lookup, ('hex',)),
-        (eval, ('1 + 1',)),
-        (getattr, (np.ndarray, 'tofile')),
-    ],
-)
-def test_no_function_is_called_beside_those_of_the_runner(
-    tmp_path, function, arguments
-):
-    path = tmp_path / 'trap.pth'
-    trap = Hostile(function, *arguments)
-    torch.save({'state_dict': {}, 'meta': trap}, path)
-    with pytest.raises(BadInput, match=f'calls .*{function.__name__}, and'):
-        read_checkpoint(str(path))

@@ -3,9 +3,12 @@
 import hashlib
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import torch
 from safetensors.torch import save
+
+from mmkdna.zoo.store import obtain
 
 BODY = save({'weight': torch.arange(200_000.0)}, {'format': 'pt'})
 SIZE = len(BODY)
@@ -125,3 +128,9 @@ def entry(name='thing', weights=f'weights/{FILE}', **metadata):
         'Metadata': metadata,
         'Weights': weights,
     }
+
+
+def get(server, *ways, size=SIZE):
+    """Where the zoo puts the file that a server sends in these ways."""
+    locations = tuple(f'{server.url}/{way}/{FILE}' for way in ways)
+    return Path(obtain(FILE, SHA, size, locations))

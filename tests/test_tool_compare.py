@@ -10,8 +10,6 @@ from matplotlib.image import imread
 from mmengine.config import Config
 
 from mmkdna.errors import BadInput
-from mmkdna.measure.runs import annealing
-from mmkdna.measure.show import draw_scores, scores_table, write_table
 
 CONFIG = f"""
 _base_ = '{ROOT}/configs/digits/kdna_r18.py'
@@ -95,35 +93,6 @@ def test_types_are_compared_and_finished_runs_kept(tool, config, tmp_path):
     # A longer run is another run: the scores of the short are not its own.
     with pytest.raises(BadInput, match='plain/seed_0 holds a run of another'):
         compare.main([config, '--epochs', '2', '--seeds', '0'])
-
-
-def test_annealing_takes_its_part_in_the_unit_of_the_run():
-    for train_cfg, fraction, expected in (
-        (dict(max_epochs=30), 0.1, dict(epochs=3)),
-        (dict(max_epochs=8), 0.5, dict(epochs=4)),
-        (dict(max_epochs=2), 0.1, dict(epochs=1)),
-        (dict(max_iters=500), 0.1, dict(iters=50)),
-    ):
-        cfg = Config(dict(train_cfg=train_cfg))
-        assert annealing(cfg, fraction) == dict(
-            type='TemperatureHook', **expected
-        )
-
-
-def test_what_memory_does_not_hold_has_a_row(tmp_path):
-    scores = {'accuracy': [50.0, 52.0]}
-    row = dict(parameters=10**6, multiply_adds=10**6, scores=scores)
-    timed = dict(seconds=1.0, ratio=1.0, quartiles=(1.0, 1.0))
-    rows = {
-        'plain': dict(row, **timed),
-        'ODConv': row,
-        'FDConv': dict(scores=scores),
-    }
-    table = write_table(scores_table(rows), tmp_path / 'table.md')
-    assert table.count('out of memory') == 2
-    assert table.count('51.00 ± 1.41') == 3
-    draw_scores(rows, 'two', tmp_path / 'two.png')
-    assert imread(tmp_path / 'two.png').std() > 0.01
 
 
 @pytest.mark.parametrize(
