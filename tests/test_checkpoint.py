@@ -13,7 +13,7 @@ from mmkdna.errors import BadInput
 
 
 @pytest.mark.parametrize('ending', ['pth', 'safetensors'])
-def test_truncated(tmp_path, ending):
+def test_a_truncated_file_is_said_to_be_damaged(tmp_path, ending):
     path = tmp_path / f'weights.{ending}'
     write_weights(dict(weight=torch.randn(100, 100)), str(path), {})
     whole = path.read_bytes()

@@ -84,7 +84,7 @@ def test_a_derived_entry_is_made_of_the_pretrained_weights(
     assert Path(before).is_file()
 
 
-def test_where_a_source_is():
+def test_a_source_is_a_url_or_a_name_of_torchvision():
     assert source_url('torchvision://resnet50').startswith('https://')
     assert source_url('http://x/y.pth') == 'http://x/y.pth'
     with pytest.raises(BadInput, match='torchvision:// has no resnet51'):

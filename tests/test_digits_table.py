@@ -6,7 +6,7 @@ import pytest
 from helpers import ROOT
 
 
-def test_digits_runs_must_be_there(tmp_path):
+def test_runs_that_are_not_there_are_named(tmp_path):
     main = runpy.run_path(str(ROOT / 'experiments/digits_table.py'))['main']
     with pytest.raises(FileNotFoundError, match='make digits'):
         main([str(tmp_path)])

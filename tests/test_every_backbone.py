@@ -220,14 +220,14 @@ SLOW = {
 
 
 @pytest.mark.parametrize('library', LIBRARIES)
-def test_lists_are_complete(library):
+def test_every_registered_backbone_is_in_a_table(library):
     found = registered(library, 'backbones').keys()
     assert found == TABLES[library].keys() | EXCLUDED[library].keys()
     assert not TABLES[library].keys() & EXCLUDED[library].keys()
 
 
 @pytest.mark.parametrize('case', cases(TABLES, NOTHING, slow=SLOW))
-def test_backbone(case, log, monkeypatch):
+def test_a_backbone_does_all_that_its_plain_twin_does(case, log, monkeypatch):
     # Sparse networks read what is not masked from there.
     seen = torch.ones(2, 1, 2, 2, dtype=torch.bool)
     monkeypatch.setattr(SparseHelper, '_cur_active', seen)

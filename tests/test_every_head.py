@@ -367,7 +367,7 @@ BY_KEY = {'IterativeDecodeHead'}
 
 
 @pytest.mark.parametrize('library', LIBRARIES)
-def test_lists_are_complete(library):
+def test_every_head_with_a_conv_cfg_is_in_a_table(library):
     """Those that take no conv_cfg may be missing."""
     found = registered(library, *HEADS)
     listed = TABLES[library].keys() | EXCLUDED[library].keys()
@@ -377,5 +377,5 @@ def test_lists_are_complete(library):
 
 
 @pytest.mark.parametrize('case', cases(TABLES, NOTHING, BY_KEY))
-def test_head(case, log):
+def test_a_head_does_all_that_its_plain_twin_does(case, log):
     check(case, log)

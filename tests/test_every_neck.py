@@ -182,7 +182,7 @@ NOTHING = {
 
 
 @pytest.mark.parametrize('library', LIBRARIES)
-def test_lists_are_complete(library):
+def test_every_neck_with_a_conv_cfg_is_in_a_table(library):
     """Those that take no conv_cfg may be missing."""
     found = registered(library, 'necks')
     listed = TABLES[library].keys() | EXCLUDED[library].keys()
@@ -192,5 +192,5 @@ def test_lists_are_complete(library):
 
 
 @pytest.mark.parametrize('case', cases(TABLES, NOTHING))
-def test_neck(case, log):
+def test_a_neck_does_all_that_its_plain_twin_does(case, log):
     check(case, log)

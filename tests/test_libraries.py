@@ -37,7 +37,7 @@ def cwd(tmp_path_factory):
         ('kdna_r18', EPOCH, 'accuracy/top1', None),
     ],
 )
-def test_train_score_and_draw(cwd, name, options, metric, image):
+def test_a_run_is_trained_scored_and_drawn(cwd, name, options, metric, image):
     config = ROOT / f'configs/digits/{name}.py'
     out = run(
         [

@@ -207,7 +207,7 @@ BY_HAND = {
 @pytest.mark.parametrize('geometry', GEOMETRIES, ids=str)
 @pytest.mark.parametrize('kind', LAYERS)
 @torch.no_grad()
-def test_forward_is_the_papers(kind, geometry):
+def test_the_forward_is_that_of_the_paper(kind, geometry):
     model = net(kind, 2, **geometry).eval()
     layer = model[1]
     assert type(layer) is LAYERS[kind]
@@ -262,7 +262,7 @@ PUBLISHED = [
 
 
 @pytest.mark.parametrize(('depth', 'conv_cfg', 'millions'), PUBLISHED)
-def test_published_parameter_counts(depth, conv_cfg, millions):
+def test_parameters_are_as_many_as_published(depth, conv_cfg, millions):
     model = MODELS.build(
         dict(type='mmpretrain.ResNet', depth=depth, conv_cfg=conv_cfg)
     )
@@ -273,7 +273,7 @@ def test_published_parameter_counts(depth, conv_cfg, millions):
 
 
 @pytest.mark.parametrize('kind', LAYERS)
-def test_trains_with_one_image_a_step(kind):
+def test_it_trains_with_one_image_a_step(kind):
     norm = dict(norm='LN') if kind in NORMED else {}
     model = nn.Sequential(
         build_conv_layer(dict(type=kind, **norm), 8, 8, 3, padding=1),
@@ -311,7 +311,7 @@ def test_a_copy_and_a_pickle_compute_the_same_and_stand_alone(kind):
 
 
 @pytest.mark.parametrize('kind', LAYERS)
-def test_state_dict_round_trip(kind):
+def test_a_state_dict_loads_into_another_of_its_kind(kind):
     model, other = (
         net(kind, 3, kernel_size=3, padding=1).eval() for _ in range(2)
     )

@@ -117,7 +117,7 @@ def test_half_precision_is_half_the_size(publish, model, tmp_path):
         publish(run(model) | {'state_dict': weights}, '--half')
 
 
-def test_averaged_weights_on_request(publish, model, tmp_path):
+def test_averaged_weights_are_published_on_request(publish, model, tmp_path):
     # mmengine's hook puts the averaged ones in the state dict.
     averaged = {key: value + 1 for key, value in model.state_dict().items()}
     trained = {f'module.{k}': v for k, v in model.state_dict().items()}
@@ -135,7 +135,9 @@ def test_averaged_weights_on_request(publish, model, tmp_path):
         publish(run(model), '--ema')
 
 
-def test_what_is_not_published(publish, model, tmp_path):
+def test_weights_that_do_not_fit_the_config_are_not_published(
+    publish, model, tmp_path
+):
     plain = build_model(twin_of(Config.fromfile(CONFIG)))
     with pytest.raises(BadInput, match='weight is the kernel of a plain lay'):
         publish(run(plain))
@@ -147,7 +149,9 @@ def test_what_is_not_published(publish, model, tmp_path):
 
 
 @pytest.mark.parametrize('name', ['a/b', '../b', ' ', '-x'])
-def test_names_that_no_entry_may_have(publish, model, tmp_path, capsys, name):
+def test_a_name_that_no_entry_may_have_is_refused(
+    publish, model, tmp_path, capsys, name
+):
     with pytest.raises(SystemExit):
         publish(run(model), f'--name={name}')
     assert 'expected letters, digits' in capsys.readouterr().err

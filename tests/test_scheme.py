@@ -42,7 +42,7 @@ def test_files_of_the_repository_need_no_cache(cache, index):
         ('recipe', 'is a recipe, not trained yet: python tools/train.py'),
     ],
 )
-def test_names_that_are_none(cache, index, name, message):
+def test_a_name_without_a_file_says_what_it_is(cache, index, name, message):
     recipe = {'Name': 'recipe', 'Config': 'configs/recipe.py'}
     index(entry(), recipe)
     with pytest.raises(BadInput, match=message):

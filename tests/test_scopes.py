@@ -15,7 +15,7 @@ def _registered():
     import mmseg.models  # noqa: F401
 
 
-def test_classifier_of_mmpretrain():
+def test_a_classifier_of_mmpretrain_has_its_families():
     from mmpretrain.registry import MODELS
 
     init_default_scope('mmpretrain')
@@ -34,7 +34,7 @@ def test_classifier_of_mmpretrain():
     assert model(torch.randn(2, 3, 64, 64)).shape == (2, 10)
 
 
-def test_segmentor_of_mmseg():
+def test_a_segmentor_of_mmseg_has_its_families():
     from mmseg.registry import MODELS
 
     init_default_scope('mmseg')

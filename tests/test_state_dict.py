@@ -266,7 +266,7 @@ class TestPartialLoads:
         assert torch.equal(child.kernel(), parent.weight)
         assert 'differs from their own by 0.50' in log.text
 
-    def test_a_member_by_itself(self, log):
+    def test_a_member_by_itself_loads_a_plain_kernel(self, log):
         model = randomise(build(R18))
         child, parent = model.layer4[1].conv1, model.layer4[1].conv2
         kernel = torch.randn(32, 32, 3, 3)
@@ -326,7 +326,7 @@ def test_deep_copies_load_too():
     assert off(outputs(twin), outputs(model)) < 1e-5
 
 
-def test_a_destination_of_the_callers():
+def test_a_destination_of_the_callers_is_filled():
     model = build(R18)
     state = model.state_dict(destination={})
     assert list(state) == list(model.state_dict())

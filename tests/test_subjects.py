@@ -31,7 +31,7 @@ def test_channels_last_leaves_five_dimensions_alone():
     )
 
 
-def test_a_backbone_of_torchvision_in_half_precision():
+def test_a_backbone_of_torchvision_steps_in_half_precision():
     how = Conditions(2, (64, 64), dtype='bfloat16', channels_last=True)
     conv_cfg = dict(type='KernelDNA', min_channels=128)
     subject = backbone_subject('resnet18', conv_cfg, how)

@@ -9,7 +9,7 @@ from mmkdna.zoo.index import read_index
 from mmkdna.zoo.table import BEGIN, END, rewritten
 
 
-def test_the_tables_of_a_page(cache, index, tmp_path):
+def test_the_tables_of_a_page_are_those_of_the_index(cache, index, tmp_path):
     trained = {
         **entry(Parameters=1_234_567),
         'Results': [{'Dataset': 'digits', 'Metrics': {'box AP': 72.8}}],

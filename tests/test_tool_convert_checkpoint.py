@@ -105,7 +105,9 @@ def test_weights_of_kernel_dna_stay_what_they_are(
         assert torch.equal(again[name], value), name
 
 
-def test_a_backbone_alone(convert, plain, tmp_path, capsys):
+def test_the_weights_of_a_backbone_alone_become_its_own(
+    convert, plain, tmp_path, capsys
+):
     source, target = tmp_path / 'backbone.pth', tmp_path / 'kdna.pth'
     torch.save(
         {**plain.backbone.state_dict(), 'fc.bias': torch.ones(3)}, source
@@ -147,7 +149,9 @@ def cut(state):
         ),
     ],
 )
-def test_refused(convert, plain, tmp_path, monkeypatch, change, message):
+def test_what_cannot_be_adopted_is_refused_and_nothing_written(
+    convert, plain, tmp_path, monkeypatch, change, message
+):
     monkeypatch.chdir(tmp_path)
     state = {key: value.clone() for key, value in plain.state_dict().items()}
     torch.save(change(state), 'bad.pth')
@@ -171,7 +175,9 @@ def test_a_folder_in_the_files_place_is_said(convert, source, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ['a.pth', 'plain.pth']
 
 
-def test_file_names(convert, source, tmp_path):
+def test_an_unknown_ending_and_a_missing_file_are_named(
+    convert, source, tmp_path
+):
     with pytest.raises(BadInput, match=r'ends in \.safetensors or \.pth'):
         convert(source, tmp_path / 'kdna.bin')
     with pytest.raises(FileNotFoundError, match='nowhere.pth'):

@@ -7,7 +7,9 @@ from mmkdna.errors import BadInput
 from mmkdna.zoo.__main__ import main
 
 
-def test_the_command_line(server, cache, index, capsys):
+def test_entries_are_listed_shown_fetched_and_verified(
+    server, cache, index, capsys
+):
     recipe = {'Name': 'recipe', 'Config': 'configs/recipe.py'}
     index(
         {
