@@ -1,17 +1,18 @@
-"""experiments/: the networks' sizes, and a folder of results."""
+"""experiments/: the networks' sizes, and folders of results."""
 
 import copy
+import runpy
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from helpers import ROOT
 
 import mmkdna
 from mmkdna.errors import BadInput
 from mmkdna.measure.complexity import parameters
 
-sys.path.insert(0, str(Path(__file__).parent.parent / 'experiments'))
+sys.path.insert(0, str(ROOT / 'experiments'))
 
 import adoption
 import from_scratch
@@ -116,3 +117,12 @@ def test_a_teacher_that_is_the_network_adds_nothing(plain):
     assert all(
         p.grad.isfinite().all() for p in net.parameters() if p.requires_grad
     )
+
+
+def test_runs_that_are_not_there_are_named(tmp_path):
+    main = runpy.run_path(str(ROOT / 'experiments/digits_table.py'))['main']
+    with pytest.raises(FileNotFoundError, match='make digits'):
+        main([str(tmp_path)])
+    (tmp_path / 'plain_r18').mkdir()
+    with pytest.raises(FileNotFoundError, match='kdna_r18 holds no finished'):
+        main([str(tmp_path)])
