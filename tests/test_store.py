@@ -6,8 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers import SIZE
-from zoo_server import BODY, FILE, SHA, get
+from zoo_server import BODY, FILE, SHA, SIZE, get
 
 from mmkdna.errors import BadInput
 from mmkdna.zoo import download
