@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -43,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if argument:
             sub.add_argument('names', nargs=many, metavar=argument)
     args = parser.parse_args(argv)
+    # It logs to where the paths are printed.
+    MMLogger.get_current_instance().setLevel('WARNING')
     console = Console(file=sys.stdout)
     out = partial(console.print, soft_wrap=True)
     index = read_index()
