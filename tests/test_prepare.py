@@ -96,6 +96,9 @@ def test_coco_images_that_are_not_there_are_counted(tmp_path):
     (tmp_path / 'a.json').write_text('{"images": [')
     with pytest.raises(FileNotFoundError, match=r'a\.json is no JSON'):
         check(dataset)
+    # Captions and questions are lists, and not read.
+    (tmp_path / 'a.json').write_text('[{"caption": "a"}]')
+    check(dataset)
 
 
 def test_imagenet_needs_each_of_its_classes(tmp_path):

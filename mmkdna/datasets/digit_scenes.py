@@ -9,12 +9,12 @@ set can be downloaded.
 
 import json
 import os
-import shutil
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import cv2
+import mmcv
+import mmengine
 import numpy as np
 from mmengine.logging import print_log
 from pycocotools import mask as coco_mask
@@ -34,29 +34,18 @@ _CROP_MARGIN = 0.15
 class SceneSpec:
     """What a set of scenes is made from; equal specs give equal bytes.
 
-    Args:
-        num_train: Number of training scenes.
-        num_val: Number of validation scenes.
-        image_size: Height and width of a scene, in pixels.
-        min_digits: Fewest digits in a scene.
-        max_digits: Most digits in a scene.
-        min_glyph: Smallest height of a glyph, in pixels.
-        max_glyph: Largest height of a glyph, in pixels.
-        max_rotation: Largest rotation either way, in degrees.
-        seed: Seed of everything random.
-
     Raises:
         BadInput: If a count, a size or an order of bounds makes no scene.
     """
 
     num_train: int = 1000
     num_val: int = 100
-    image_size: int = 160
-    min_digits: int = 2
+    image_size: int = 160  # height and width of a scene, in pixels
+    min_digits: int = 2  # in a scene
     max_digits: int = 6
-    min_glyph: int = 32
+    min_glyph: int = 32  # height, in pixels
     max_glyph: int = 64
-    max_rotation: float = 25.0
+    max_rotation: float = 25.0  # either way, in degrees
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -71,10 +60,7 @@ class SceneSpec:
 
 
 def load_glyphs(split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Glyphs of one split; no glyph is in both.
-
-    Args:
-        split: ``'train'`` or ``'val'``.
+    """Glyphs of ``'train'`` or ``'val'``; none is in both.
 
     Returns:
         Glyphs ``(N, 8, 8)`` of float32 in [0, 1], ink is 1, and labels
@@ -92,7 +78,7 @@ def load_glyphs(split: str) -> tuple[np.ndarray, np.ndarray]:
 def _background(rng: np.random.Generator, size: int) -> np.ndarray:
     """A smooth colour field ``(size, size, 3)`` of float32 in [0, 255]."""
     grid = rng.uniform(20, 235, (3, 3, 3)).astype(np.float32)
-    field = cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC)
+    field = mmcv.imresize(grid, (size, size), interpolation='bicubic')
     return np.clip(field, 0, 255)
 
 
@@ -102,12 +88,9 @@ def _draw_glyph(
     """The ink ``(h, w)`` in [0, 1] of a glyph, scaled, rotated, cropped."""
     size = int(rng.integers(spec.min_glyph, spec.max_glyph + 1))
     margin = size // 4
-    ink = cv2.resize(glyph, (size, size), interpolation=cv2.INTER_CUBIC)
-    ink = np.pad(ink, margin)
-    centre = (ink.shape[1] - 1) / 2, (ink.shape[0] - 1) / 2
+    ink = mmcv.imresize(glyph, (size, size), interpolation='bicubic')
     angle = rng.uniform(-spec.max_rotation, spec.max_rotation)
-    turn = cv2.getRotationMatrix2D(centre, angle, 1.0)
-    ink = cv2.warpAffine(ink, turn, ink.shape[::-1])
+    ink = mmcv.imrotate(np.pad(ink, margin), -angle)
     # A steeper edge than the 8 x 8 original's, so that a mask has a border.
     ink = np.clip((ink - 0.25) / 0.35, 0, 1)
     rows, columns = np.nonzero(ink > 0.5)
@@ -171,14 +154,13 @@ def _compose_scene(
     return np.clip(image + noise, 0, 255).astype(np.uint8), instances
 
 
-def _crop(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The square around a digit, with a margin where the image has one."""
-    axes = np.nonzero(mask)
-    half = max(map(np.ptp, axes)) * (0.5 + _CROP_MARGIN)
-    centres = [(axis.min() + axis.max() + 1) / 2 for axis in axes]
+def _crop(image: np.ndarray, box: list[float]) -> np.ndarray:
+    """The square around a box, with a margin where the image has one."""
+    x, y, width, height = box
+    half = (max(width, height) - 1) * (0.5 + _CROP_MARGIN)
     rows, columns = (
         slice(max(0, int(centre - half)), int(centre + half + 1))
-        for centre in centres
+        for centre in (y + height / 2, x + width / 2)
     )
     return image[rows, columns]
 
@@ -196,8 +178,7 @@ def _encode(mask: np.ndarray) -> dict:
 
 def _write_split(root: Path, split: str, spec: SceneSpec) -> None:
     glyphs, labels = load_glyphs(split)
-    for folder in ('images', 'labels'):
-        (root / folder / split).mkdir(parents=True)
+    # A class without a digit has its folder, too.
     for name in CLASSES:
         (root / 'crops' / split / name).mkdir(parents=True)
     images: list[dict] = []
@@ -214,24 +195,22 @@ def _write_split(root: Path, split: str, spec: SceneSpec) -> None:
         }
         for number, (label, mask) in enumerate(instances):
             label_map[mask] = label + 1
-            crop = f'{index:06d}_{number}.png'
-            path = root / 'crops' / split / CLASSES[label] / crop
-            pictures[path] = _crop(image, mask)
             ids = dict(id=len(annotations) + 1, image_id=index)
             ids['category_id'] = label + 1
             annotations.append({**ids, **_encode(mask)})
+            crop = f'{CLASSES[label]}/{index:06d}_{number}.png'
+            path = root / 'crops' / split / crop
+            pictures[path] = _crop(image, annotations[-1]['bbox'])
         for path, picture in pictures.items():
-            if not cv2.imwrite(str(path), picture):
-                raise OSError(f'{path} could not be written')
+            mmcv.imwrite(picture, str(path))
         images.append(dict(id=index, file_name=name, height=size, width=size))
-    info = dict(description='mmkdna digit scenes', **asdict(spec))
-    coco = dict(info=info, images=images, annotations=annotations)
-    coco['categories'] = [
-        dict(id=i + 1, name=name) for i, name in enumerate(CLASSES)
-    ]
-    path = root / 'annotations' / f'instances_{split}.json'
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(coco))
+    coco = dict(
+        info=dict(description='mmkdna digit scenes', **asdict(spec)),
+        images=images,
+        annotations=annotations,
+        categories=[dict(id=int(n) + 1, name=n) for n in CLASSES],
+    )
+    mmengine.dump(coco, root / f'annotations/instances_{split}.json')
 
 
 def write_scenes(root: str | os.PathLike, **spec) -> Path:
@@ -249,9 +228,6 @@ def write_scenes(root: str | os.PathLike, **spec) -> Path:
         root: The folder to make.
         **spec: Arguments of :class:`SceneSpec`.
 
-    Returns:
-        ``root`` as a path.
-
     Raises:
         BadInput: If the spec is impossible.
         FileExistsError: If ``root`` holds something else.
@@ -267,20 +243,19 @@ def write_scenes(root: str | os.PathLike, **spec) -> Path:
         f'in {root} (a few seconds, once)',
         'current',
     )
-    beside = Path(tempfile.mkdtemp(prefix=f'.{root.name}-', dir=root.parent))
-    try:
-        beside.chmod(0o755)
+    with tempfile.TemporaryDirectory(
+        prefix=f'.{root.name}-', dir=root.parent, ignore_cleanup_errors=True
+    ) as folder:
+        whole = Path(folder, root.name)
         for split in SPLITS:
-            _write_split(beside, split, wanted)
-        (beside / 'spec.json').write_text(json.dumps(described))
+            _write_split(whole, split, wanted)
+        mmengine.dump(described, whole / 'spec.json')
         try:
-            os.rename(beside, root)
+            whole.rename(root)
         except OSError:
             # Another process was faster: its scenes are the same ones.
             if not _holds(root, described):
                 raise
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return root
 
 

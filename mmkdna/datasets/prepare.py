@@ -4,7 +4,7 @@ import inspect
 import json
 import os
 import os.path as osp
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ _RUNS_WITHOUT = (
 # Reading a larger one takes as long as starting to train on it.
 _LARGEST_ANNOTATIONS = 100 * 2**20
 _NUM_IMAGENET_CLASSES = 1000
+_DATASET = {'ann_file', 'data_prefix', 'split'}
+"""A dict with one of these is a dataset; its wrappers have none."""
 
 
 def prepare_data(cfg: Config, dataloaders: Sequence[str]) -> None:
@@ -51,9 +53,11 @@ def prepare_data(cfg: Config, dataloaders: Sequence[str]) -> None:
 
         write_scenes(**cfg.digit_scenes)
     for key in dataloaders:
-        for where, dataset in _datasets(cfg.get(key), key):
-            if problem := _problem(dataset, where):
-                raise FileNotFoundError(_advice(problem, key, dataset))
+        for where, node in _dicts(cfg.get(key), key):
+            if '.pipeline.' not in where and not _DATASET.isdisjoint(node):
+                for problem, setting in _problems(node):
+                    what = f'{problem} ({where}{setting}).'
+                    raise FileNotFoundError(_advice(what, key, node))
 
 
 def check_pretrained(cfg: Config) -> None:
@@ -63,9 +67,13 @@ def check_pretrained(cfg: Config) -> None:
         FileNotFoundError: If the checkpoint of an ``init_cfg``, or
             ``load_from``, is missing.
     """
-    named = [*_checkpoints(cfg.model, 'model')]
-    named += [('load_from', cfg.get('load_from'))]
-    for setting, path in named:
+    named = {
+        f'{where}.checkpoint': node.get('checkpoint')
+        for where, node in _dicts(cfg.model, 'model')
+        if node.get('type') == 'Pretrained'
+    }
+    named['load_from'] = cfg.get('load_from')
+    for setting, path in named.items():
         if path and '://' not in path and not osp.isfile(path):
             raise FileNotFoundError(
                 f'{path} is missing ({setting}): the weights that training '
@@ -74,63 +82,47 @@ def check_pretrained(cfg: Config) -> None:
             )
 
 
-def _items(node: object, where: str) -> Iterator[tuple[str, Any]]:
+def _dicts(node: Any, where: str) -> Iterator[tuple[str, dict]]:
+    """Each dict of a config, with its place."""
+    inside: Iterable[tuple[Any, Any]] = ()
     if isinstance(node, dict):
-        yield from ((f'{where}.{key}', value) for key, value in node.items())
-    elif isinstance(node, (list, tuple)):
-        yield from ((f'{where}.{i}', item) for i, item in enumerate(node))
-
-
-def _checkpoints(node: Any, where: str) -> Iterator[tuple[str, str]]:
-    if isinstance(node, dict) and node.get('type') == 'Pretrained':
-        yield f'{where}.checkpoint', node.get('checkpoint', '')
-    for inner, value in _items(node, where):
-        yield from _checkpoints(value, inner)
-
-
-def _datasets(node: Any, where: str) -> Iterator[tuple[str, dict]]:
-    """The innermost datasets under a dataloader, wrappers looked through."""
-    if isinstance(node, dict) and {'ann_file', 'data_prefix', 'split'} & {
-        *node
-    }:
         yield where, node
-        return
-    for inner, value in _items(node, where):
-        if isinstance(node, (list, tuple)) or inner.endswith(
-            ('.dataset', '.datasets')
-        ):
-            yield from _datasets(value, inner)
+        inside = node.items()
+    elif isinstance(node, (list, tuple)):
+        inside = enumerate(node)
+    for key, value in inside:
+        yield from _dicts(value, f'{where}.{key}')
 
 
-def _problem(dataset: dict, where: str) -> str | None:
-    """What is wrong with a dataset; None where nothing is seen."""
-    paths = dict(_paths(dataset))
+def _problems(dataset: dict) -> Iterator[tuple[str, str]]:
+    """What is wrong with a dataset, and in which setting."""
+    # What another storage holds is not checked.
+    paths = {} if dataset.get('backend_args') else _paths(dataset)
     for setting, path in paths.items():
         if not osp.exists(path):
-            return f'{path} is missing ({where}.{setting}).'
-        if osp.isdir(path) and not any(os.scandir(path)):
-            return f'{path} is empty ({where}.{setting}).'
-    lacks = _shortfall(dataset) if paths else None
-    return lacks and f'{lacks} ({where}).'
+            yield f'{path} is missing', f'.{setting}'
+        elif osp.isdir(path) and not os.listdir(path):
+            yield f'{path} is empty', f'.{setting}'
+    if paths and (lacks := _shortfall(dataset)):
+        yield lacks, ''
 
 
-def _paths(dataset: dict) -> Iterator[tuple[str, str]]:
-    """Local paths of a dataset; what another storage holds is not checked."""
-    if dataset.get('backend_args'):
-        return
+def _paths(dataset: dict) -> dict[str, str]:
+    """The paths of a dataset that are of this machine, by their setting."""
     root = dataset.get('data_root') or ''
     prefix = dataset.get('data_prefix')
     named = {'ann_file': dataset.get('ann_file')}
     if isinstance(prefix, dict):
         named |= {f'data_prefix.{k}': v for k, v in prefix.items()}
-    elif prefix:
-        named['data_prefix'] = prefix
     else:
         # mmpretrain's ImageNet names its folders by the split.
-        named['split'] = dataset.get('split')
-    for setting, value in named.items():
-        if isinstance(value, str) and value and '://' not in root + value:
-            yield setting, osp.join(root, value)
+        key = 'data_prefix' if prefix else 'split'
+        named[key] = dataset.get(key)
+    return {
+        setting: osp.join(root, value)
+        for setting, value in named.items()
+        if isinstance(value, str) and value and '://' not in root + value
+    }
 
 
 def _advice(problem: str, key: str, dataset: dict) -> str:
@@ -150,26 +142,24 @@ def _advice(problem: str, key: str, dataset: dict) -> str:
 
 def _shortfall(dataset: dict) -> str | None:
     """What a dataset lacks, as far as its listings can tell."""
-    root = dataset.get('data_root') or ''
-    prefix = dataset.get('data_prefix')
+    root = Path(dataset.get('data_root') or '')
+    prefix = dataset.get('data_prefix') or dataset.get('split') or ''
     annotations = dataset.get('ann_file') or ''
     kind = str(dataset.get('type', '')).rpartition('.')[2]
     if isinstance(prefix, dict) and prefix.get('seg_map_path'):
         if annotations:
             return None
-        images = Path(root, prefix.get('img_path') or '')
-        labels = Path(root, prefix['seg_map_path'])
+        images = root / (prefix.get('img_path') or '')
+        labels = root / prefix['seg_map_path']
         return _without_label_map(images, labels, *_suffixes(dataset, kind))
     if isinstance(prefix, dict) and annotations.endswith('.json'):
-        images = Path(root, prefix.get('img', ''))
-        return _without_image(Path(root, annotations), images)
+        return _without_image(root / annotations, root / prefix.get('img', ''))
     if kind == 'ImageNet' and not annotations:
-        folder = osp.join(root, prefix or dataset.get('split') or '')
-        found = sum(entry.is_dir() for entry in os.scandir(folder))
+        found = sum(entry.is_dir() for entry in os.scandir(root / prefix))
         if found != _NUM_IMAGENET_CLASSES:
             return (
-                f'{folder} holds {found} folders, expected one for each of '
-                f'the {_NUM_IMAGENET_CLASSES} classes'
+                f'{root / prefix} holds {found} folders, expected one for '
+                f'each of the {_NUM_IMAGENET_CLASSES} classes'
             )
     return None
 
@@ -179,13 +169,13 @@ def _without_image(annotations: Path, images: Path) -> str | None:
     if annotations.stat().st_size > _LARGEST_ANNOTATIONS:
         return None
     try:
-        listed = json.loads(annotations.read_text()).get('images', [])
+        listed = json.loads(annotations.read_text())
     except ValueError as error:
         return f'{annotations} is no JSON ({error})'
+    # A list is another format: captions, questions.
+    listed = listed.get('images', []) if isinstance(listed, dict) else []
     names = [image['file_name'] for image in listed]
-    present = {*os.listdir(images)}
-    lacking = [n for n in names if not osp.dirname(n) and n not in present]
-    return _counted(lacking, len(names), images, f'listed in {annotations}')
+    return _lacking(images, names, f'listed in {annotations}')
 
 
 def _without_label_map(
@@ -198,8 +188,15 @@ def _without_label_map(
     ]
     if not names:
         return f'{images} holds no image that ends in {image_suffix}'
-    lacking = [name for name in names if not (labels / name).is_file()]
-    return _counted(lacking, len(names), labels, f'for the images in {images}')
+    return _lacking(labels, names, f'for the images in {images}')
+
+
+def _lacking(folder: Path, names: list[str], why: str) -> str | None:
+    lacking = [name for name in names if not (folder / name).is_file()]
+    if not lacking:
+        return None
+    numbers = f'{len(lacking)} of the {len(names)}'
+    return f'{folder} lacks {numbers} files {why}, such as {lacking[0]}'
 
 
 def _suffixes(dataset: dict, kind: str) -> Iterator[str]:
@@ -210,14 +207,3 @@ def _suffixes(dataset: dict, kind: str) -> Iterator[str]:
     for key, usual in (('img_suffix', '.jpg'), ('seg_map_suffix', '.png')):
         default = getattr(defaults.get(key), 'default', usual)
         yield str(dataset.get(key) or default)
-
-
-def _counted(
-    lacking: list[str], total: int, folder: Path, why: str
-) -> str | None:
-    if not lacking:
-        return None
-    return (
-        f'{folder} lacks {len(lacking)} of the {total} files {why}, such as '
-        f'{lacking[0]}'
-    )
