@@ -41,7 +41,10 @@ SAFE = [
 ]
 """The classes and functions that mmengine saves in addition to tensors."""
 
-_WHOLE = 'copy or download it again, and compare its size with the source'
+_NO_WEIGHTS = (
+    'holds no state dict: expected tensors by name, or a dict with them as '
+    "'state_dict', as mmengine saves it"
+)
 
 
 def read_weights(path: str) -> dict[str, Tensor]:
@@ -53,30 +56,22 @@ def read_weights(path: str) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        BadInput: If the file is damaged, holds something that only running
-            code could restore, holds no weights, or weights that are NaN or
-            infinite.
+        BadInput: As :func:`read_checkpoint`; if the file holds no weights, or
+            weights that are NaN or infinite.
     """
-    loaded: Any = _load(path)
+    loaded = read_checkpoint(path)
     for key in ('state_dict', 'model'):
-        inner = loaded.get(key) if isinstance(loaded, Mapping) else None
-        loaded = inner if isinstance(inner, Mapping) else loaded
-    if (
-        not isinstance(loaded, Mapping)
-        or not loaded
-        or not all(isinstance(value, Tensor) for value in loaded.values())
-    ):
-        raise BadInput(
-            f'{path} holds no state dict: expected tensors by name, or a dict '
-            "with them as 'state_dict', as mmengine saves it"
-        )
+        inner = loaded.get(key)
+        loaded = inner if isinstance(inner, dict) else loaded
+    if not loaded or not all(isinstance(v, Tensor) for v in loaded.values()):
+        raise BadInput(f'{path} {_NO_WEIGHTS}')
     for name, tensor in loaded.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise BadInput(
                 f'{path}: {name} is NaN or infinite: its training diverged, '
                 'take an earlier checkpoint'
             )
-    return loaded  # type: ignore[return-value]
+    return loaded
 
 
 def read_checkpoint(path: str, map_location: Any = 'cpu') -> dict[str, Any]:
@@ -88,19 +83,9 @@ def read_checkpoint(path: str, map_location: Any = 'cpu') -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        BadInput: If the file is damaged, or holds something that only
-            running code could restore.
+        BadInput: If the file is damaged, holds something that only running
+            code could restore, or no dict.
     """
-    loaded = _load(path, map_location)
-    if not isinstance(loaded, dict):
-        raise BadInput(
-            f'{path} holds a {type(loaded).__name__}; expected a dict, as '
-            'mmengine saves it'
-        )
-    return loaded
-
-
-def _load(path: str, map_location: Any = 'cpu') -> Any:
     path = osp.expanduser(path)
     if not osp.isfile(path):
         raise FileNotFoundError(f'checkpoint {path} does not exist')
@@ -108,16 +93,20 @@ def _load(path: str, map_location: Any = 'cpu') -> Any:
         return _load_safetensors(path, map_location)
     torch.serialization.add_safe_globals(SAFE)
     try:
-        return torch.load(path, map_location=map_location, weights_only=True)
+        loaded = torch.load(path, map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         raise unsafe(path, error) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise _damaged(path, str(error).partition('. ')[0]) from None
+    if not isinstance(loaded, dict):
+        raise BadInput(f'{path} {_NO_WEIGHTS}')
+    return loaded
 
 
-def _damaged(path: str, why: str = '') -> BadInput:
+def _damaged(path: str, why: str) -> BadInput:
     return BadInput(
-        f'{path} is damaged or no checkpoint ({why or "empty"}); {_WHOLE}'
+        f'{path} is damaged or no checkpoint ({why or "empty"}); copy or '
+        'download it again, and compare its size with the source'
     )
 
 
