@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from helpers import ROOT
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
@@ -17,15 +16,13 @@ from mmkdna.measure.configs import build_model, twin_of
 from mmkdna.zoo import derive, download
 from mmkdna.zoo.__main__ import main as zoo
 from mmkdna.zoo.derive import source_url
-from mmkdna.zoo.index import read_index
 
 CONFIG = f'{ROOT}/configs/digits/adopted_r18.py'
 
 
 @pytest.fixture
-def upstream(tmp_path, monkeypatch):
+def upstream(tmp_path, cache, monkeypatch):
     """A plain backbone on a server, as torchvision names its files."""
-    monkeypatch.setenv('MMKDNA_HOME', str(tmp_path / 'cache'))
     monkeypatch.setattr(download, 'BACK_OFF', 0.01)
     plain = build_model(twin_of(Config.fromfile(CONFIG))).backbone
     state = {**plain.state_dict(), 'fc.weight': torch.ones(1000, 512)}
@@ -38,17 +35,13 @@ def upstream(tmp_path, monkeypatch):
 
 
 def test_a_derived_entry_is_made_of_the_pretrained_weights(
-    upstream, tmp_path, monkeypatch, capsys
+    upstream, index, cache, capsys
 ):
     server, plain, url = upstream
-    root = tmp_path / 'index'
-    root.mkdir()
-    (root / 'config.py').write_text(f"_base_ = '{CONFIG}'")
-    (root / 'model-index.yml').write_text('Import: [a.yml]')
     entry = {'Name': 'made', 'Config': 'config.py'}
     entry['Metadata'] = {'Derived From': url}
-    (root / 'a.yml').write_text(yaml.safe_dump({'Models': [entry]}))
-    monkeypatch.setattr('mmkdna.zoo.index.default_root', lambda: str(root))
+    config = index(entry) / 'config.py'
+    config.write_text(f"_base_ = '{CONFIG}'")
 
     # As its init_cfg says, in the constructor's place.
     cfg = Config.fromfile(CONFIG)
@@ -69,19 +62,18 @@ def test_a_derived_entry_is_made_of_the_pretrained_weights(
             assert child.kernel().equal(kernel), name
             assert child.adapter.routing.is_open(), name
     zoo(['where', 'made'])
-    assert f'made: {tmp_path}/cache/made-' in capsys.readouterr().out
+    assert f'made: {cache}/made-' in capsys.readouterr().out
     # The second time it is there, the source is not asked for.
     made = CheckpointLoader.load_checkpoint('mmkdna://made')
     assert len(server.requests) == 1
     assert made['meta']['source'] == url
     # Another config is another file.
-    (root / 'config.py').write_text(
+    config.write_text(
         f"_base_ = '{CONFIG}'\n"
         'model = dict(backbone=dict(conv_cfg=dict(min_channels=256)))'
     )
-    before = derive.derive(read_index().find('made'), read_index())
-    assert len(list((tmp_path / 'cache').glob('made-*.safetensors'))) == 2
-    assert Path(before).is_file()
+    assert Path(derive.locate('made')).is_file()
+    assert len(list(cache.glob('made-*.safetensors'))) == 2
 
 
 def test_a_source_is_a_url_or_a_name_of_torchvision():

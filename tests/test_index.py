@@ -25,8 +25,10 @@ from mmkdna.zoo.index import read_index
         ([{**entry(), 'Results': ['a']}], r"Results\[0\]='a': expected a"),
         (
             [{**entry(), 'Results': [{'Metrics': 3}]}],
-            'with Metrics, a mapping',
+            r'Results\[0\]: Metrics=3: expected a mapping',
         ),
+        ([entry(**{'Size (bytes)': 0})], r'\(bytes\)=0: expected an int'),
+        ([entry(**{'Derived From': 3})], 'Derived From=3: expected a str'),
         ([entry(Parameters='many')], "Parameters='many': expected a number"),
         ([entry(**{'Multiply-adds': True})], 'Multiply-adds=True: expected a'),
     ],

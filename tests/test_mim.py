@@ -11,7 +11,7 @@ from helpers import ROOT
 from mmengine.config import Config
 from zoo_server import ZooServer
 
-from mmkdna.zoo.index import read_index
+from mmkdna.zoo.index import find
 
 SOURCES = (
     'configs',
@@ -87,7 +87,7 @@ def test_mim_finds_and_fetches_an_entry(run, server, wheel, tmp_path):
     out = tmp_path / 'out'
     options = ('--config', NAME, '--dest', out)
     run('mim', 'download', 'mmkdna', *options, **env)
-    entry = read_index().find(NAME)
+    entry = find(NAME)
     own = ROOT / entry.weights
     assert (out / own.name).read_bytes() == own.read_bytes()
     cfg = Config.fromfile(out / f'{NAME}.py')

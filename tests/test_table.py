@@ -28,4 +28,4 @@ def test_the_tables_of_a_page_are_those_of_the_index(cache, index, tmp_path):
     assert '| `made` | `torchvision://resnet18` |' in text
     assert text.index('not trained yet') < text.index('`recipe`')
     with pytest.raises(BadInput, match='expected <!-- from the index -->'):
-        rewritten('nothing', read_index())
+        rewritten('nothing', read_index().values())

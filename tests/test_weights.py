@@ -12,10 +12,10 @@ from mmkdna.checkpoint import read_checkpoint, read_weights
 from mmkdna.measure.runs import in_percent
 from mmkdna.zoo.derive import source_url
 from mmkdna.zoo.download import sha256
-from mmkdna.zoo.index import is_url, read_index
+from mmkdna.zoo.index import find, is_url, read_index
 from mmkdna.zoo.table import rewritten
 
-TRAINED = [e for e in read_index().entries.values() if e.weights]
+TRAINED = [e for e in read_index().values() if e.weights]
 
 
 @pytest.fixture(scope='module')
@@ -47,7 +47,7 @@ def test_scores_are_those_of_the_index(cwd, entry, monkeypatch):
 
 @pytest.mark.slow
 def test_a_file_published_again_is_the_same(cwd):
-    entry = read_index().find('kdna_upernet_r18_digits')
+    entry = find('kdna_upernet_r18_digits')
     done = subprocess.run(
         [
             *(sys.executable, ROOT / 'tools/publish_model.py'),
@@ -86,13 +86,12 @@ def test_weights_are_small_enough_for_a_repository():
 def test_the_page_is_that_of_the_index():
     page = (ROOT / 'docs/model_zoo.md').read_text()
     # python -m mmkdna.zoo table docs/model_zoo.md writes it.
-    assert page == rewritten(page, read_index())
+    assert page == rewritten(page, read_index().values())
 
 
 def test_the_index_names_configs_that_are_there():
-    index = read_index()
-    assert index.root == str(ROOT)
-    for name, entry in index.entries.items():
+    for name, entry in read_index().items():
+        assert entry.root == str(ROOT)
         assert (ROOT / entry.config).is_file(), name
         if entry.source:
             assert source_url(entry.source).startswith('https://')

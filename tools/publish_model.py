@@ -18,7 +18,7 @@ from mmkdna.measure import complexity, configs
 from mmkdna.measure.runs import in_percent
 from mmkdna.zoo import local_path
 from mmkdna.zoo.index import is_name
-from mmkdna.zoo.publish import Release, entry_text, prepare, publish
+from mmkdna.zoo.publish import Release, prepare, publish
 
 TASKS = dict(
     mmdet='Object Detection',
@@ -62,7 +62,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         result = dict(Task=TASKS[configs.library(cfg)], Dataset=args.dataset)
         metrics = scores(cfg, release, args.work_dir)
         results.append({**result, 'Metrics': metrics})
-    path = publish(release, args.out, name, results)
     size = args.size or configs.input_size(cfg)
     model = configs.build_model(cfg)
     metadata = {
@@ -72,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         'Multiply-adds': complexity.multiply_adds(model, (3, *size)),
         'Precision': 'float16' if args.half else 'float32',
     }
-    print(entry_text(name, path, cfg, metadata, results))
+    print(publish(release, args.out, name, metadata, results))
 
 
 if __name__ == '__main__':

@@ -7,19 +7,16 @@ import argparse
 import os.path as osp
 import sys
 from collections.abc import Iterable, Sequence
-from functools import partial
 from pathlib import Path
 
-from mmengine.config import Config
 from mmengine.logging import MMLogger
-from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from ..errors import BadInput
 from ..files import sha256, write_text
 from .derive import derived_path
-from .index import Entry, Index, read_index
+from .index import Entry, default_root, find, read_index
 from .scheme import SCHEME, resolve
 from .store import home, mirrors
 from .table import metrics, rewritten
@@ -27,13 +24,13 @@ from .table import metrics, rewritten
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog=osp.basename(sys.argv[0]),
+        prog='mmkdna.zoo',
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest='command', required=True)
     for command, argument, many, text in (
-        ('list', '', None, 'all entries'),
+        ('list', '', 0, 'all entries'),
         ('show', 'NAME', 1, 'all details of an entry'),
         ('download', 'NAME', '+', 'download or make the files of entries'),
         ('verify', 'NAME', '*', 'check the files on this machine'),
@@ -46,82 +43,74 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     # It logs to where the paths are printed.
     MMLogger.get_current_instance().setLevel('WARNING')
-    console = Console(file=sys.stdout)
-    out = partial(console.print, soft_wrap=True)
-    index = read_index()
     if args.command == 'list':
-        console.print(listed(index))
+        table = Table(Column('name', overflow='fold'), 'state', 'metrics')
+        for entry in read_index().values():
+            table.add_row(entry.name, entry.state, metrics(entry))
+        Console().print(table)
         return
     if args.command == 'table':
         (page,) = args.names
-        new = rewritten(Path(page).read_text(encoding='utf-8'), index)
-        write_text(new, page)
+        text = Path(page).read_text(encoding='utf-8')
+        write_text(rewritten(text, read_index().values()), page)
         return
-    entries = [index.find(name.removeprefix(SCHEME)) for name in args.names]
+    entries = [find(name.removeprefix(SCHEME)) for name in args.names]
     if args.command == 'show':
-        out('\n'.join(shown(entries[0])), highlight=False)
+        (entry,) = entries
+        known = {
+            'name': f'{SCHEME}{entry.name}',
+            'state': entry.state,
+            'config': entry.config,
+            **entry.metadata,
+            'metrics': metrics(entry) or 'none',
+            'weights': entry.weights or entry.source or 'none',
+        }
+        for key, value in known.items():
+            print(f'{key}: {value}')
     elif args.command == 'download':
         for entry in entries:
-            out(resolve(entry.name))
+            print(resolve(entry.name))
     elif args.command == 'where':
-        out(f'cache (MMKDNA_HOME): {home()}')
-        out(f'then (MMKDNA_ZOO): {", ".join(mirrors()) or "nothing"}')
-        out(f'index: {index.root}')
+        print(f'cache (MMKDNA_HOME): {home()}')
+        print(f'then (MMKDNA_ZOO): {", ".join(mirrors()) or "nothing"}')
+        print(f'index: {default_root()}')
         for entry in entries:
-            paths = present(entry, index) or ['not on this machine yet']
-            out(f'{entry.name}: {paths[0]}')
+            paths = present(entry) or ['not on this machine yet']
+            print(f'{entry.name}: {paths[0]}')
     else:
-        damaged = []
-        for entry in entries or index.entries.values():
-            for path in present(entry, index) if entry.sha256 else ():
-                whole = sha256(path) == entry.sha256
-                out(f'{path}: {"whole" if whole else "damaged"}')
-                damaged += [] if whole else [path]
-        if damaged:
-            raise BadInput(
-                f'{" and ".join(damaged)}: the SHA-256 differs from the '
-                'index; remove it and download it again'
-            )
+        verify(entries or read_index().values())
 
 
-def listed(index: Index) -> Table:
-    """All entries."""
-    table = Table(box=box.SIMPLE)
-    table.add_column('name', overflow='fold')
-    table.add_column('state')
-    table.add_column('metrics')
-    for entry in index.entries.values():
-        table.add_row(entry.name, entry.state, metrics(entry))
-    return table
-
-
-def shown(entry: Entry) -> Iterable[str]:
-    """All details of an entry, a line each."""
-    known = {
-        'name': f'{SCHEME}{entry.name}',
-        'state': entry.state,
-        'config': entry.config,
-        **entry.metadata,
-        'metrics': metrics(entry) or 'none',
-        'weights': entry.weights or entry.source or 'none',
-    }
-    return (f'{key}: {value}' for key, value in known.items())
-
-
-def present(entry: Entry, index: Index) -> list[str]:
+def present(entry: Entry) -> list[str]:
     """The paths of an entry's file that exist on this machine."""
     paths = []
-    if entry.source:
-        cfg = Config.fromfile(index.path(entry.config))
-        paths = [derived_path(entry, cfg)]
-    elif entry.weights:
-        paths = [osp.join(home(), entry.file), index.path(entry.weights)]
+    if entry.weights:
+        paths = [osp.join(home(), entry.file), entry.path(entry.weights)]
+    elif entry.source:
+        paths = [derived_path(entry)]
     return [path for path in paths if osp.isfile(path)]
 
 
+def verify(entries: Iterable[Entry]) -> None:
+    """Print which files of trained entries are whole.
+
+    Raises:
+        BadInput: If one is not.
+    """
+    damaged = []
+    for entry in entries:
+        for path in present(entry) if entry.weights else ():
+            whole = sha256(path) == entry.sha256
+            print(f'{path}: {"whole" if whole else "damaged"}')
+            damaged += [] if whole else [path]
+    if damaged:
+        raise BadInput(
+            f'{" and ".join(damaged)}: the SHA-256 differs from the index; '
+            'remove it and download it again'
+        )
+
+
 if __name__ == '__main__':
-    # The name in usage and errors; Python sets __main__.py.
-    sys.argv[0] = 'mmkdna.zoo'
     try:
         main()
     except BadInput as error:

@@ -1,4 +1,4 @@
-"""KernelDNA weights made here from somebody else's plain ones."""
+"""The file of an entry; weights made here from somebody else's plain ones."""
 
 import hashlib
 import os.path as osp
@@ -16,7 +16,7 @@ from ..checkpoint import read_weights, write_weights
 from ..errors import BadInput, check
 from ..measure.configs import build_model
 from ..version import __version__
-from .index import Entry, Index, is_url
+from .index import Entry, find, is_url
 from .publish import notes_of
 from .store import home, locked, obtain
 
@@ -28,28 +28,38 @@ _START = 'children start as their parents'
 """How adoption starts. Change it, and files are made anew."""
 
 
-def derive(entry: Entry, index: Index) -> str:
-    """The path of a derived entry's file, made where it is missing.
+def locate(name: str) -> str:
+    """The path of an entry's file, downloaded or made where it is missing.
 
-    Downloads the source, loads it into the KernelDNA model of the config as
-    :mod:`mmkdna.adoption` does, and keeps the result in the cache.
+    That of a derived entry: its source is downloaded, loaded into the
+    KernelDNA model of the config as :mod:`mmkdna.adoption` does, and the
+    result kept in the cache.
 
     Raises:
-        BadInput: If the source is nowhere, or does not fit the config.
+        BadInput: If there is no such entry, it has no file, no location gives
+            it, or the source does not fit the config.
     """
-    cfg = Config.fromfile(index.path(entry.config))
-    path = derived_path(entry, cfg)
-    if osp.isfile(path):
-        return path
-    url = source_url(entry.source or '')
-    with locked(path):
-        if not osp.isfile(path):
-            _make(entry, cfg, _upstream(url), path)
+    entry = find(name)
+    if entry.weights:
+        own = entry.path(entry.weights)
+        return obtain(entry.file, entry.sha256, entry.size, (own,))
+    if not entry.source:
+        raise BadInput(
+            f'mmkdna://{name} is a recipe, not trained yet: '
+            f'python tools/train.py {entry.config} trains it'
+        )
+    path = derived_path(entry)
+    if not osp.isfile(path):
+        with locked(path):
+            # Another process may have made it meanwhile.
+            if not osp.isfile(path):
+                _derive(entry, path)
     return path
 
 
-def derived_path(entry: Entry, cfg: Config) -> str:
+def derived_path(entry: Entry) -> str:
     """Where a derived entry's file is; the name depends on its config."""
+    cfg = Config.fromfile(entry.path(entry.config))
     made_of = f'{entry.source}\n{__version__}\n{_START}\n{cfg.pretty_text}'
     digits = hashlib.sha256(made_of.encode()).hexdigest()[:8]
     return osp.join(home(), f'{entry.name}-{digits}.safetensors')
@@ -84,7 +94,9 @@ def _upstream(url: str) -> str:
     return obtain(file, found[1], locations=(url,))
 
 
-def _make(entry: Entry, cfg: Config, source: str, path: str) -> None:
+def _derive(entry: Entry, path: str) -> None:
+    cfg = Config.fromfile(entry.path(entry.config))
+    source = _upstream(source_url(entry.source))
     print_log(f'{entry.name} is made from {source}, once', 'current')
     logger = MMLogger.get_current_instance()
     level = logger.level
@@ -95,5 +107,5 @@ def _make(entry: Entry, cfg: Config, source: str, path: str) -> None:
     finally:
         logger.setLevel(level)
     part = model.get_submodule(adopted.part)
-    notes = notes_of(cfg, part, {'source': entry.source or ''})
+    notes = notes_of(cfg, part, {'source': entry.source})
     write_weights(adopted.weights, path, notes)

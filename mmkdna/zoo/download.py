@@ -2,7 +2,6 @@
 
 import os
 import os.path as osp
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -64,18 +63,19 @@ def fetch(url: str, path: str, expected: str, size: int = 0) -> None:
     with requests.Session() as session:
         for scheme in ('http://', 'https://'):
             session.mount(scheme, HTTPAdapter(max_retries=retry))
-        resumed = _download(session, url, part, size)
-        if resumed and not sha256(part).startswith(expected):
-            # It began as another file.
+        # What several requests made may have begun as another file.
+        for _ in range(2):
+            several = _download(session, url, part, size)
+            found = sha256(part)
+            if found.startswith(expected):
+                os.replace(part, path)
+                return
             os.unlink(part)
-            _download(session, url, part, size)
-    found = sha256(part)
-    if not found.startswith(expected):
-        os.unlink(part)
-        raise Unavailable(
-            f'its SHA-256 is {found[:12]}..., expected {expected[:12]}...'
-        )
-    os.replace(part, path)
+            if not several:
+                break
+    raise Unavailable(
+        f'its SHA-256 is {found[:12]}..., expected {expected[:12]}...'
+    )
 
 
 def _download(
@@ -84,28 +84,28 @@ def _download(
     """Bring a part to its end; whether several requests made it."""
     begun = most = _length(part)
     several, tries = begun > 0, 0
+    console = Console(stderr=True)
     progress = Progress(
         *Progress.get_default_columns(),
         DownloadColumn(),
         TransferSpeedColumn(),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
+        console=console,
+        disable=not console.is_terminal,
     )
-    name = osp.basename(part).removesuffix('.part')
-    task = progress.add_task(name, total=size or None)
+    task = progress.add_task(osp.basename(part), total=size or None)
     show = partial(progress.update, task)
     with progress:
         while not size or begun != size:
-            if problem := _append(session, url, part, begun, size, show):
-                several = True
-                begun = _length(part)
-                tries = 0 if begun > most else tries + 1
-                most = max(most, begun)
-                if tries == ATTEMPTS:
-                    raise Unavailable(problem)
-                time.sleep(BACK_OFF * (2**tries - 1))
-            else:
+            problem = _append(session, url, part, begun, size, show)
+            if not problem:
                 break
+            several = True
+            begun = _length(part)
+            tries = 0 if begun > most else tries + 1
+            most = max(most, begun)
+            if tries == ATTEMPTS:
+                raise Unavailable(problem)
+            time.sleep(BACK_OFF * (2**tries - 1))
     return several
 
 

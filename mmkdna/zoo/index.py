@@ -3,21 +3,21 @@
 import difflib
 import os.path as osp
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
-from ..errors import BadInput, check
+from ..errors import BadInput, check, check_int
 
 INDEX = 'model-index.yml'
 RECIPES = 'configs/metafile.yml'
 """Entries without a file of their own. Not in the index: mim would find
 nothing to download for them."""
-LIST = '; python -m mmkdna.zoo list shows all'
+_LIST = '; python -m mmkdna.zoo list shows all'
 
-_NAME = re.compile(r'[A-Za-z0-9][\w.+-]*')
+_NAME = re.compile(r'(?!.*\.\.)[A-Za-z0-9][\w.+-]*')
 _LETTERS = 'a name of letters, digits, dots, dashes and underscores'
 
 
@@ -34,17 +34,20 @@ class Entry:
             None for a recipe or a derived entry.
         sha256: Of the file, 64 hexadecimal digits.
         size: Of the file, in bytes.
-        source: Of a derived entry, the checkpoint that it is made from.
+        source: Of a derived entry, the checkpoint that it is made from;
+            empty for others.
+        root: The folder of the index.
     """
 
     name: str
     config: str
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    results: tuple[Mapping[str, Any], ...] = ()
-    weights: str | None = None
-    sha256: str = ''
-    size: int = 0
-    source: str | None = None
+    metadata: Mapping[str, Any]
+    results: Sequence[Mapping[str, Any]]
+    weights: str | None
+    sha256: str
+    size: int
+    source: str
+    root: str
 
     @property
     def file(self) -> str:
@@ -58,36 +61,11 @@ class Entry:
             return 'trained'
         return 'derived' if self.source else 'not trained yet'
 
-
-@dataclass(frozen=True)
-class Index:
-    """All entries.
-
-    Args:
-        root: The folder that their paths are relative to.
-        entries: By name, in the order of the metafiles.
-    """
-
-    root: str
-    entries: Mapping[str, Entry]
-
-    def find(self, name: str) -> Entry:
-        """The entry of a name.
-
-        Raises:
-            BadInput: If there is none.
-        """
-        if not is_name(name):
-            raise BadInput(f'mmkdna://{name}: expected {_LETTERS}{LIST}')
-        if name not in self.entries:
-            near = difflib.get_close_matches(name, self.entries, 3, 0.5)
-            but = f', but {" and ".join(near)}' if near else ''
-            raise BadInput(f'mmkdna://{name}: no such entry{but}{LIST}')
-        return self.entries[name]
-
-    def path(self, relative: str) -> str:
-        """A path of an entry on this machine."""
-        return osp.join(self.root, relative)
+    def path(self, location: str) -> str:
+        """Where its config or file is; a URL is where it says."""
+        if is_url(location):
+            return location
+        return osp.join(self.root, location)
 
 
 def default_root() -> str:
@@ -106,29 +84,45 @@ def default_root() -> str:
     )
 
 
-def read_index() -> Index:
-    """Read the index of this installation and the metafiles that it imports.
+def find(name: str) -> Entry:
+    """The entry of a name.
+
+    Raises:
+        BadInput: If there is none; as :func:`read_index`.
+    """
+    if not is_name(name):
+        raise BadInput(f'mmkdna://{name}: expected {_LETTERS}{_LIST}')
+    entries = read_index()
+    if name not in entries:
+        near = difflib.get_close_matches(name, entries, 3, 0.5)
+        but = f', but {" and ".join(near)}' if near else ''
+        raise BadInput(f'mmkdna://{name}: no such entry{but}{_LIST}')
+    return entries[name]
+
+
+def read_index() -> dict[str, Entry]:
+    """The entries of this installation by name, as its metafiles order them.
 
     Raises:
         BadInput: If a file is missing or does not parse, or an entry lacks
             something.
     """
     root = default_root()
-    where = osp.join(root, INDEX)
-    files: Any = _parse(where).get('Import')
-    check(f'{where}: Import', files, isinstance(files, list), 'a list')
+    files = _listed(osp.join(root, INDEX), 'Import')
     if osp.isfile(osp.join(root, RECIPES)):
         files = [*files, RECIPES]
     entries: dict[str, Entry] = {}
     for file in files:
-        for entry in _entries(osp.join(root, str(file))):
+        path = osp.join(root, str(file))
+        for number, model in enumerate(_listed(path, 'Models')):
+            entry = _entry(model, f'{path}: Models[{number}]', root)
             if entry.name in entries:
                 raise BadInput(f'{file}: {entry.name} is there twice')
             entries[entry.name] = entry
-    return Index(root, entries)
+    return entries
 
 
-def _parse(path: str) -> dict[str, Any]:
+def _listed(path: str, key: str) -> list[Any]:
     try:
         with open(path, encoding='utf-8') as file:
             parsed = yaml.safe_load(file)
@@ -136,74 +130,59 @@ def _parse(path: str) -> dict[str, Any]:
         reason = ' '.join(str(error).split())
         raise BadInput(f'{path} cannot be read: {reason}') from None
     if not isinstance(parsed, dict):
-        raise BadInput(f'{path}: expected a mapping, such as Models: [...]')
-    return parsed
+        raise BadInput(f'{path}: expected a mapping, such as {key}: [...]')
+    return _of(list, parsed.get(key), f'{path}: {key}')
 
 
-def _entries(path: str) -> Iterator[Entry]:
-    models: Any = _parse(path).get('Models')
-    check(f'{path}: Models', models, isinstance(models, list), 'a list')
-    for number, model in enumerate(models):
-        where = f'{path}: Models[{number}]'
-        check(where, model, isinstance(model, dict), 'a mapping')
-        yield _entry(model, where)
-
-
-def _entry(model: dict[str, Any], where: str) -> Entry:
-    name: Any = model.get('Name')
+def _entry(model: Any, where: str, root: str) -> Entry:
+    name: Any = _of(dict, model, where).get('Name')
     check(f'{where}: Name', name, is_name(name), _LETTERS)
     where = f'{where} ({name}): '
-    metadata = model.get('Metadata') or {}
-    results = model.get('Results') or []
-    config: Any = model.get('Config')
-    weights: Any = model.get('Weights')
-    source = metadata.get('Derived From') if _is(metadata, dict) else None
-    for key, value, holds, expected in (
-        ('Config', config, _is_below(config), 'a path below the index'),
-        ('Metadata', metadata, _is(metadata, dict), 'a mapping'),
-        ('Results', results, _is(results, list), 'a list'),
-        ('Derived From', source, _is(source or '', str), 'a str'),
-    ):
-        check(where + key, value, holds, expected)
+    config, weights = model.get('Config'), model.get('Weights')
+    below = 'a path below the index'
+    check(f'{where}Config', config, _is_below(config), below)
+    metadata = _of(dict, model.get('Metadata') or {}, f'{where}Metadata')
+    results = _of(list, model.get('Results') or [], f'{where}Results')
     for number, result in enumerate(results):
-        holds = _is(result, dict) and _is(result.get('Metrics') or {}, dict)
-        expected = 'a mapping with Metrics, a mapping of names to numbers'
-        check(f'{where}Results[{number}]', result, holds, expected)
-    for key in ('Parameters', 'Multiply-adds', 'Size (bytes)'):
+        test = f'{where}Results[{number}]'
+        metrics = _of(dict, result, test).get('Metrics')
+        _of(dict, metrics or {}, f'{test}: Metrics')
+    source = metadata.get('Derived From') or ''
+    for key in ('Parameters', 'Multiply-adds'):
         count = metadata.get(key, 0)
         check(where + key, count, type(count) in (int, float), 'a number')
     entry = Entry(
         name,
         config,
         metadata,
-        tuple(results),
+        results,
         weights,
-        str(metadata.get('SHA-256', '')),
-        metadata.get('Size (bytes)', 0),
-        source,
+        sha256=str(metadata.get('SHA-256', '')),
+        size=metadata.get('Size (bytes)', 0),
+        source=_of(str, source, f'{where}Derived From'),
+        root=root,
     )
     if weights is not None:
-        holds = _is(weights, str) and (is_url(weights) or _is_below(weights))
-        holds = holds and is_name(entry.file)
-        expected = 'a URL, or a path below the index'
-        check(f'{where}Weights', weights, holds, expected)
-        holds = bool(re.fullmatch('[0-9a-f]{64}', entry.sha256))
+        holds = isinstance(weights, str) and is_name(entry.file)
+        holds = holds and (is_url(weights) or _is_below(weights))
+        check(f'{where}Weights', weights, holds, f'a URL, or {below}')
+        holds = re.fullmatch('[0-9a-f]{64}', entry.sha256) is not None
         expected = '64 hexadecimal digits'
         check(f'{where}SHA-256', entry.sha256, holds, expected)
-        holds = type(entry.size) is int and entry.size > 0
-        check(f'{where}Size (bytes)', entry.size, holds, 'an int')
+        check_int(f'{where}Size (bytes)', entry.size, 1)
     return entry
 
 
-def _is(value: object, kind: type) -> bool:
-    return isinstance(value, kind)
+def _of(kind: type, value: Any, what: str) -> Any:
+    """The value, if it is of this kind."""
+    names: dict[type, str] = {dict: 'a mapping', list: 'a list', str: 'a str'}
+    check(what, value, isinstance(value, kind), names[kind])
+    return value
 
 
 def is_name(text: object) -> bool:
     """Whether an entry, and so a file of it, may be called so."""
-    if not isinstance(text, str):
-        return False
-    return _NAME.fullmatch(text) is not None and '..' not in text
+    return isinstance(text, str) and _NAME.fullmatch(text) is not None
 
 
 def is_url(location: str) -> bool:

@@ -29,13 +29,7 @@ Results = list[dict[str, Any]]
 def notes_of(
     cfg: Config, model: nn.Module, more: Mapping[str, str]
 ) -> dict[str, str]:
-    """What is saved with weights: safetensors' metadata.
-
-    Args:
-        cfg: The config of the model.
-        model: The model, or the part of it that the weights are of.
-        more: Other notes.
-    """
+    """What is saved with weights of a model, or of a part of one."""
     families = [
         dict(parent=parent.name, children=[child.name for child in children])
         for parent, children in list_families(model)
@@ -55,6 +49,7 @@ class Release:
     """What is published of a checkpoint.
 
     Args:
+        config: Path of its config.
         weights: By name.
         notes: Saved with them, see :func:`notes_of`.
         training: How it was trained, for the entry: epochs, iterations, seed.
@@ -62,6 +57,7 @@ class Release:
             is not beside the checkpoint.
     """
 
+    config: str
     weights: dict[str, Tensor]
     notes: dict[str, str]
     training: dict[str, Any]
@@ -91,19 +87,15 @@ def prepare(
     """
     loaded = read_checkpoint(checkpoint)
     weights, model = _trained(loaded, checkpoint, ema), build_model(cfg)
-    # Plain weights would load, too, but they are not those of this config.
-    plain = [
-        f'{child.name}.weight'
-        for family in list_families(model)
-        for child in family.children
-        if f'{child.name}.weight' in weights
-    ]
     wrong = f'{checkpoint} is not of the model of {cfg.filename}: '
-    if plain:
-        raise BadInput(
-            f'{wrong}{plain[0]} is the kernel of a plain layer, where the '
-            'model has a child'
-        )
+    # Plain weights would load, too, but they are not those of this config.
+    for family in list_families(model):
+        for child in family.children:
+            if (kernel := f'{child.name}.weight') in weights:
+                raise BadInput(
+                    f'{wrong}{kernel} is the kernel of a plain layer, where '
+                    'the model has a child'
+                )
     try:
         missing, unexpected = model.load_state_dict(weights, strict=False)
     except RuntimeError as error:
@@ -121,6 +113,7 @@ def prepare(
     more = {'dataset_meta': json.dumps(dataset_meta)} if dataset_meta else {}
     keys = {'Epochs': 'epoch', 'Iterations': 'iter', 'Seed': 'seed'}
     return Release(
+        cfg.filename,
         weights,
         notes_of(cfg, model, more),
         {title: meta[key] for title, key in keys.items() if key in meta},
@@ -159,52 +152,43 @@ def _halved(name: str, value: Tensor) -> Tensor:
     return half
 
 
-def publish(release: Release, folder: str, name: str, results: Results) -> str:
-    """Write the file of an entry, and the log of its run beside it.
-
-    Returns:
-        The path of the file: the name, eight digits of the SHA-256.
-    """
-    beside = osp.join(folder, f'{name}.safetensors')
-    release.write(beside, results)
-    path = osp.join(folder, f'{name}-{sha256(beside)[:8]}.safetensors')
-    os.replace(beside, path)
-    if release.log:
-        write_text('\n'.join(release.log) + '\n', _log_of(path))
-    return path
-
-
-def _log_of(path: str) -> str:
-    return path.removesuffix('safetensors') + 'log.json'
-
-
-def entry_text(
+def publish(
+    release: Release,
+    folder: str,
     name: str,
-    path: str,
-    cfg: Config,
     metadata: Mapping[str, Any],
     results: Results,
 ) -> str:
-    """The entry of a published file, for a metafile.
+    """Write the file of an entry, and the log of its run beside it.
+
+    The file is called by the name and eight digits of its SHA-256.
 
     Args:
+        release: What is published.
+        folder: Of the file.
         name: Of the entry.
-        path: Of the file.
-        cfg: The config of its model.
         metadata: Training, parameters and the like.
         results: Of the tests.
+
+    Returns:
+        The entry, for a metafile.
     """
-    log = _log_of(path)
+    beside = osp.join(folder, f'{name}.safetensors')
+    release.write(beside, results)
+    digest = sha256(beside)
+    path = osp.join(folder, f'{name}-{digest[:8]}.safetensors')
+    os.replace(beside, path)
+    about = dict(metadata)
+    if release.log:
+        log = path.removesuffix('safetensors') + 'log.json'
+        write_text('\n'.join(release.log) + '\n', log)
+        about['Training Log'] = osp.relpath(log)
+    about |= {'Size (bytes)': osp.getsize(path), 'SHA-256': digest}
     entry = {
         'Name': name,
         'In Collection': 'KernelDNA',
-        'Config': osp.relpath(cfg.filename),
-        'Metadata': {
-            **metadata,
-            **({'Training Log': osp.relpath(log)} if osp.isfile(log) else {}),
-            'Size (bytes)': osp.getsize(path),
-            'SHA-256': sha256(path),
-        },
+        'Config': osp.relpath(release.config),
+        'Metadata': about,
         'Results': results,
         'Weights': osp.relpath(path),
     }

@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 import torch
-from mmengine.dist import broadcast_object_list, get_dist_info
+from mmengine.dist import broadcast_object_list, get_rank
 from mmengine.runner import CheckpointLoader
 
 from ..checkpoint import SAFE, read_checkpoint
@@ -25,31 +25,21 @@ def resolve(name: str) -> str:
     Raises:
         BadInput: If there is no such entry, or no way to its file.
     """
+    # Only here: it needs requests, rich and yaml.
+    from .derive import locate
+
     name = name.removeprefix(SCHEME)
-    rank, world = get_dist_info()
-    failed: list[str | None] = [None]
-    if world > 1:
-        if rank == 0:
-            try:
-                _resolve(name)
-            except BadInput as error:
-                failed = [str(error)]
-        broadcast_object_list(failed)
-        if failed[0] is not None:
-            raise BadInput(failed[0])
+    path, failed = '', ['']
+    if get_rank() == 0:
+        try:
+            path = locate(name)
+        except BadInput as error:
+            failed = [str(error)]
+    broadcast_object_list(failed)
+    if failed[0]:
+        raise BadInput(failed[0])
     # Another machine of the job may have a cache of its own.
-    return _resolve(name)
-
-
-def _resolve(name: str) -> str:
-    # Only here: these need requests, rich and yaml.
-    from .derive import derive
-    from .index import read_index
-    from .store import locate
-
-    index = read_index()
-    entry = index.find(name)
-    return (derive if entry.source else locate)(entry, index)
+    return path or locate(name)
 
 
 def local_path(path: str) -> str:

@@ -11,9 +11,7 @@ from mmengine.logging import print_log
 from ..errors import BadInput
 from ..files import sha256
 from .download import Unavailable, fetch
-from .index import Entry, Index, is_url
-
-_OTHER = 'another SHA-256, so a damaged or another file'
+from .index import is_url
 
 
 def home() -> str:
@@ -69,8 +67,10 @@ def obtain(
                     tried[place] = str(error)
         elif _is_whole(place, expected):
             return osp.abspath(place)
-        elif osp.exists(place) or place != cached:
-            tried[place] = _OTHER if osp.exists(place) else 'not there'
+        elif osp.exists(place):
+            tried[place] = 'another SHA-256, so a damaged or another file'
+        elif place != cached:
+            tried[place] = 'not there'
     raise BadInput(
         f'{file} was not found:'
         + ''.join(f'\n  {place}: {why}' for place, why in tried.items())
@@ -98,32 +98,14 @@ def locked(path: str) -> Iterator[None]:
     try:
         os.makedirs(folder, exist_ok=True)
         try:
-            lock.acquire(timeout=0)
+            held = lock.acquire(timeout=0)
         except Timeout:
             print_log(f'{path}: waits for another process', 'current')
-            lock.acquire()
+            held = lock.acquire()
     except OSError as error:
         raise BadInput(
             f'the cache {folder} cannot be written: {error.strerror}; set '
             'MMKDNA_HOME to a folder that can'
         ) from None
-    try:
+    with held:
         yield
-    finally:
-        lock.release()
-
-
-def locate(entry: Entry, index: Index) -> str:
-    """The path of a trained entry's file, downloaded where it is missing.
-
-    Raises:
-        BadInput: If the entry has none, or no location gives it.
-    """
-    own = entry.weights
-    if own is None:
-        raise BadInput(
-            f'mmkdna://{entry.name} is a recipe, not trained yet: '
-            f'python tools/train.py {entry.config} trains it'
-        )
-    own = own if is_url(own) else index.path(own)
-    return obtain(entry.file, entry.sha256, entry.size, (own,))

@@ -1,11 +1,28 @@
 """The tables of docs/model_zoo.md, from the index."""
 
-from collections.abc import Callable
+from collections.abc import Iterable
 
 from ..errors import BadInput
-from .index import Entry, Index
+from .index import Entry
 
 BEGIN, END = '<!-- from the index -->', '<!-- end of the index -->'
+
+_COST = {
+    'parameters, M': ('Parameters', 1e6),
+    'multiply-adds, G': ('Multiply-adds', 1e9),
+}
+_TABLES = {
+    'trained': (
+        'Trained',
+        ('name', 'config', *_COST, 'metrics', 'data set', 'MB', 'log'),
+    ),
+    'derived': ('Derived', ('name', 'made from', 'for the backbone of')),
+    'not trained yet': (
+        'Recipes, not trained yet',
+        ('name', 'config', 'data set', *_COST),
+    ),
+}
+"""For each state a title, and the columns."""
 
 
 def metrics(entry: Entry) -> str:
@@ -17,70 +34,35 @@ def metrics(entry: Entry) -> str:
     )
 
 
-def _count(key: str, unit: float) -> Callable[[Entry], str]:
-    def count(entry: Entry) -> str:
-        number = entry.metadata.get(key)
-        return f'{number / unit:.2f}' if number else ''
-
-    return count
-
-
-def _datasets(entry: Entry) -> str:
-    return '; '.join(str(r.get('Dataset', '')) for r in entry.results)
-
-
-def _log(entry: Entry) -> str:
-    log = entry.metadata.get('Training Log')
-    return f'[log](../{log})' if log else ''
-
-
-_NAME = {'name': lambda e: f'`{e.name}`'}
-_CONFIG = {'config': lambda e: f'[{e.config}](../{e.config})'}
-_COST = {
-    'parameters, M': _count('Parameters', 1e6),
-    'multiply-adds, G': _count('Multiply-adds', 1e9),
-}
-_TABLES: dict[str, tuple[str, dict[str, Callable[[Entry], str]]]] = {
-    'trained': (
-        'Trained',
-        {
-            **_NAME,
-            **_CONFIG,
-            **_COST,
-            'metrics': metrics,
-            'data set': _datasets,
-            'MB': lambda e: f'{e.size / 1e6:.1f}',
-            'log': _log,
-        },
-    ),
-    'derived': (
-        'Derived',
-        {
-            **_NAME,
-            'made from': lambda e: f'`{e.source}`',
-            'for the backbone of': _CONFIG['config'],
-        },
-    ),
-    'not trained yet': (
-        'Recipes, not trained yet',
-        {
-            **_NAME,
-            **_CONFIG,
-            'data set': lambda e: str(e.metadata.get('Training Data', '')),
-            **_COST,
-        },
-    ),
-}
-"""For each state a title, and the columns."""
+def _cells(entry: Entry) -> dict[str, str]:
+    """All that a table may say of an entry, by column."""
+    known = entry.metadata
+    config = f'[{entry.config}](../{entry.config})'
+    tested = '; '.join(str(r.get('Dataset', '')) for r in entry.results)
+    cells = {
+        'name': f'`{entry.name}`',
+        'config': config,
+        'for the backbone of': config,
+        'made from': f'`{entry.source}`',
+        'metrics': metrics(entry),
+        'data set': tested or str(known.get('Training Data', '')),
+        'MB': f'{entry.size / 1e6:.1f}',
+    }
+    if 'Training Log' in known:
+        cells['log'] = f'[log](../{known["Training Log"]})'
+    for column, (key, unit) in _COST.items():
+        if key in known:
+            cells[column] = f'{known[key] / unit:.2f}'
+    return cells
 
 
-def markdown(index: Index) -> str:
+def markdown(entries: Iterable[Entry]) -> str:
     """One table for each state that an entry can be in."""
     lines = []
     for state, (title, columns) in _TABLES.items():
         rows = [
-            [cell(entry) for cell in columns.values()]
-            for entry in index.entries.values()
+            [_cells(entry).get(column, '') for column in columns]
+            for entry in entries
             if entry.state == state
         ]
         if rows:
@@ -93,7 +75,7 @@ def markdown(index: Index) -> str:
     return '\n'.join(lines)
 
 
-def rewritten(page: str, index: Index) -> str:
+def rewritten(page: str, entries: Iterable[Entry]) -> str:
     """A page with what is between its two marks made anew.
 
     Raises:
@@ -103,4 +85,4 @@ def rewritten(page: str, index: Index) -> str:
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise BadInput(f'the page: expected {BEGIN} and {END} in it')
-    return f'{before}{BEGIN}\n\n{markdown(index)}\n{END}{after}'
+    return f'{before}{BEGIN}\n\n{markdown(entries)}\n{END}{after}'
