@@ -83,7 +83,7 @@ def test_cityscapes_without_train_ids_says_how_to_make_them(tmp_path):
 def test_coco_images_that_are_not_there_are_counted(tmp_path):
     touch(tmp_path, 'images/a.jpg')
     (tmp_path / 'a.json').write_text(
-        json.dumps(dict(images=[dict(file_name=n) for n in 'ab']))
+        json.dumps(dict(images=[dict(file_name=n) for n in ('a', 'sub/b')]))
     )
     dataset = dict(
         type='CocoDataset',

@@ -13,6 +13,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import cv2
 import mmcv
 import mmengine
 import numpy as np
@@ -78,7 +79,7 @@ def load_glyphs(split: str) -> tuple[np.ndarray, np.ndarray]:
 def _background(rng: np.random.Generator, size: int) -> np.ndarray:
     """A smooth colour field ``(size, size, 3)`` of float32 in [0, 255]."""
     grid = rng.uniform(20, 235, (3, 3, 3)).astype(np.float32)
-    field = mmcv.imresize(grid, (size, size), interpolation='bicubic')
+    field = cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC)
     return np.clip(field, 0, 255)
 
 
@@ -88,7 +89,7 @@ def _draw_glyph(
     """The ink ``(h, w)`` in [0, 1] of a glyph, scaled, rotated, cropped."""
     size = int(rng.integers(spec.min_glyph, spec.max_glyph + 1))
     margin = size // 4
-    ink = mmcv.imresize(glyph, (size, size), interpolation='bicubic')
+    ink = cv2.resize(glyph, (size, size), interpolation=cv2.INTER_CUBIC)
     angle = rng.uniform(-spec.max_rotation, spec.max_rotation)
     ink = mmcv.imrotate(np.pad(ink, margin), -angle)
     # A steeper edge than the 8 x 8 original's, so that a mask has a border.

@@ -16,9 +16,8 @@ from .index import is_url
 
 def home() -> str:
     """The cache: ``MMKDNA_HOME``, or ``~/.cache/mmkdna``."""
-    return osp.abspath(
-        osp.expanduser(os.environ.get('MMKDNA_HOME') or '~/.cache/mmkdna')
-    )
+    folder = os.environ.get('MMKDNA_HOME') or '~/.cache/mmkdna'
+    return osp.abspath(osp.expanduser(folder))
 
 
 def mirrors() -> list[str]:
@@ -71,14 +70,12 @@ def obtain(
             tried[place] = 'another SHA-256, so a damaged or another file'
         elif place != cached:
             tried[place] = 'not there'
+    tries = ''.join(f'\n  {place}: {why}' for place, why in tried.items())
+    length = f'{size / 1e6:.1f} MB, ' if size else ''
     raise BadInput(
-        f'{file} was not found:'
-        + ''.join(f'\n  {place}: {why}' for place, why in tried.items())
-        + ('' if tried else ' no location is known')
-        + '\nPut the file ('
-        + (f'{size / 1e6:.1f} MB, ' if size else '')
-        + f'SHA-256 {expected}) into {home()} by hand, or name a folder or '
-        'a base URL that has it in MMKDNA_ZOO'
+        f'{file} was not found:{tries or " no location is known"}\nPut the '
+        f'file ({length}SHA-256 {expected}) into {home()} by hand, or name a '
+        'folder or a base URL that has it in MMKDNA_ZOO'
     )
 
 
