@@ -127,7 +127,7 @@ def test_the_readme_has_the_versions_of_a_stack(load, stack):
 
 def test_a_stack_that_is_unknown_is_named():
     done = subprocess.run(
-        ['make', 'test', 'STACK=newest'],
+        ['make', '--no-print-directory', 'test', 'STACK=newest'],
         cwd=ROOT,
         capture_output=True,
         text=True,
