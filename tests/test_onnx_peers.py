@@ -1,5 +1,6 @@
 """What docs/deploy.md says of the other dynamic convolutions in ONNX."""
 
+import onnxruntime
 import pytest
 import torch
 from helpers import ROOT
@@ -7,11 +8,6 @@ from mmcv.cnn import build_conv_layer
 from torch import nn
 
 import mmkdna
-
-onnxruntime = pytest.importorskip(
-    'onnxruntime', reason='pip install "mmkdna[export]"'
-)
-pytest.importorskip('onnx')
 
 PAGE = ' '.join((ROOT / 'docs' / 'deploy.md').read_text().split())
 IMAGES = torch.randn(2, 16, 12, 12)

@@ -34,8 +34,8 @@ FIRST = 'torch torchvision numpy setuptools wheel ninja pip'
 # What a user's own environment must have; after a colon, the distribution.
 MODULES = (
     'torch torchvision mmengine mmcv.ops:mmcv mmdet mmseg:mmsegmentation '
-    'mmpretrain sklearn:scikit-learn rich matplotlib pycocotools pytest '
-    'xdist:pytest-xdist'
+    'mmpretrain sklearn:scikit-learn rich matplotlib pycocotools onnx '
+    'onnxruntime pytest xdist:pytest-xdist'
 )
 # For a test; alone, since its opendatalab pins a rich of years ago.
 MIM = 'onedl-mim==0.5.1'
