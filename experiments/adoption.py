@@ -15,7 +15,6 @@ run whose result is there is not run again.
 """
 
 import copy
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -218,25 +217,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     recipe = Recipe(epochs=args.epochs, lr=0.05, images=args.images)
     folder = args.out / args.base
     there = results.Results(folder, {'base': args.base, **asdict(recipe)})
-    whole = True
+    plain = BASES[args.base]()
     if not args.show:
         weights = args.weights or args.data / 'resnet20_cifar10.safetensors'
-        plain = BASES[args.base]()
         plain.load_state_dict(read_weights(str(weights)))
-        cells = [
-            (name, seed)
-            for seed in args.seeds
-            for name in WAYS
-            if not args.only or name in args.only
-        ]
-        images = cifar.reader(args.data, args.images)
-        whole = there.run_all(
-            cells, lambda *cell: train(*cell, recipe, there, images, plain)
-        )
+    cells = [(name, seed) for seed in args.seeds for name in WAYS]
+    images = cifar.reader(args.data, args.images)
     titles = {name: way.title for name, way in WAYS.items()}
-    results.show(there, titles, 'plain')
-    if not whole:
-        sys.exit(1)
+    results.carry_out(
+        args,
+        there,
+        cells,
+        lambda *cell: train(*cell, recipe, there, images, plain),
+        titles,
+    )
 
 
 if __name__ == '__main__':

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmkdna.errors import BadInput
+from mmkdna.measure import cifar as measure
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PAD, TESTED_AT_ONCE = 4, 500
@@ -62,32 +61,18 @@ class Split(NamedTuple):
 
 
 def read(folder: Path, kind: str, count: int | None = None) -> Split:
-    """Decode the images of ``cifar10_KIND.npz``, or the first of them.
+    """All images of ``cifar10_KIND.npz``, or the first of them.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        BadInput: If it holds fewer images.
+        BadInput: If the file cannot be read, or holds fewer images.
     """
-    path = folder / f'cifar10_{kind}.npz'
-    if not path.is_file():
-        raise FileNotFoundError(
-            f'{path} does not exist; say the folder of the images with --data'
-        )
-    data = np.load(path)
-    jpeg, ends = data['jpeg'], data['offsets']
-    there = len(data['labels'])
+    images = Split(*measure.read(folder, kind, count))
+    there = len(images.labels)
     if count is not None and count > there:
         raise BadInput(
-            f'--images {count}: expected at most the {there} of {path}'
+            f'--images {count}: expected at most the {there} of {folder}'
         )
-    pixels = np.stack(
-        [
-            cv2.imdecode(jpeg[ends[i] : ends[i + 1]], cv2.IMREAD_COLOR_RGB)
-            for i in range(there if count is None else count)
-        ]
-    )
-    labels = data['labels'][: len(pixels)].astype('int64')
-    return Split(torch.from_numpy(pixels), torch.from_numpy(labels))
+    return images
 
 
 def reader(folder: Path, count: int) -> Callable[[str], Split]:

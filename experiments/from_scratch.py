@@ -11,7 +11,6 @@ run. It resumes: a run whose result is there is not run again.
     python experiments/from_scratch.py --data DIR
 """
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -29,7 +28,7 @@ from torch import nn
 import mmkdna
 from mmkdna.cli import exit_on_bad_input
 from mmkdna.measure.subjects import switch_convs
-from mmkdna.peers import DynamicConv2d
+from mmkdna.peers.temperature import annealed, set_temperatures
 
 OUT = Path(__file__).with_suffix('')
 SETTINGS = dict(min_channels=32)
@@ -97,11 +96,7 @@ RUNS_IN_ORDER = ((FIRST, None), (PEERS | AS_LONG, 2), (ONCE, 1))
 
 def anneal(net: nn.Module, progress: float) -> None:
     """Move the temperatures of dynamic convolutions over half of the run."""
-    for layer in net.modules():
-        if isinstance(layer, DynamicConv2d) and layer.temperatures:
-            first, last = layer.temperatures
-            share = min(progress / ANNEALED, 1)
-            layer.temperature.fill_(first + share * (last - first))
+    set_temperatures(annealed(net), min(progress / ANNEALED, 1))
 
 
 def without_adapters(name: str, parameter: nn.Parameter) -> bool:
@@ -154,23 +149,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     results.set_up(args)
     recipe = Recipe(epochs=args.epochs, lr=0.2, images=args.images)
     there = results.Results(args.out, asdict(recipe))
-    whole = True
-    if not args.show:
-        cells = [
-            (name, seed)
-            for subjects, most in RUNS_IN_ORDER
-            for seed in args.seeds[:most]
-            for name in subjects
-            if not args.only or name in args.only
-        ]
-        images = cifar.reader(args.data, args.images)
-        whole = there.run_all(
-            cells, lambda *cell: train(*cell, recipe, there, images)
-        )
+    cells = [
+        (name, seed)
+        for subjects, most in RUNS_IN_ORDER
+        for seed in args.seeds[:most]
+        for name in subjects
+    ]
+    images = cifar.reader(args.data, args.images)
     titles = {name: subject.title for name, subject in SUBJECTS.items()}
-    results.show(there, titles, 'plain')
-    if not whole:
-        sys.exit(1)
+    results.carry_out(
+        args,
+        there,
+        cells,
+        lambda *cell: train(*cell, recipe, there, images),
+        titles,
+    )
 
 
 if __name__ == '__main__':

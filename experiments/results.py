@@ -231,6 +231,24 @@ def set_up(args: argparse.Namespace) -> None:
     logging.getLogger('mmengine').setLevel(logging.ERROR)
 
 
+def carry_out(
+    args: argparse.Namespace,
+    results: Results,
+    cells: Iterable[tuple[str, int]],
+    once: Callable[[str, int], Mapping[str, Any]],
+    titles: Mapping[str, str],
+) -> None:
+    """Run the cells that the user chose, then show all that is there.
+
+    The process fails if one of them could not be run.
+    """
+    chosen = [c for c in cells if not args.only or c[0] in args.only]
+    whole = args.show or results.run_all(chosen, once)
+    show(results, titles, 'plain')
+    if not whole:
+        sys.exit(1)
+
+
 def show(results: Results, titles: Mapping[str, str], base: str) -> None:
     """Print the table, and draw the picture beside the results."""
     Console(width=150).print(as_table(results, titles, base))

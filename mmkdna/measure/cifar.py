@@ -32,40 +32,44 @@ _PUBLISHED = 0.1
 
 
 def load(folder: Path, count: int | None = None) -> dict[str, tuple]:
-    """Images ``(N, 32, 32, 3)`` of uint8 and labels ``(N,)`` of each split.
+    """Images and labels of each split, as of :func:`read`."""
+    return {split: read(folder, split, count) for split in SPLITS}
+
+
+def read(
+    folder: Path, split: str, count: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Images ``(N, 32, 32, 3)`` of uint8 RGB and labels ``(N,)``.
 
     Args:
         folder: Of ``cifar10_train.npz`` and ``cifar10_test.npz``, with the
             arrays ``jpeg`` (the bytes of all files), ``offsets`` and
             ``labels``.
+        split: Which of the two.
         count: At most so many; None for all.
 
     Raises:
         BadInput: If they are not there, or hold something else.
     """
-    found = {}
-    for split in SPLITS:
-        path = folder / f'cifar10_{split}.npz'
-        try:
-            data = np.load(path)
-            starts, jpeg = data['offsets'], data['jpeg']
-            labels = torch.from_numpy(data['labels'][:count]).long()
-            pixels = [
-                mmcv.imfrombytes(
-                    jpeg[starts[i] : starts[i + 1]].tobytes(),
-                    channel_order='rgb',
-                )
-                for i in range(len(labels))
-            ]
-            images = torch.from_numpy(np.stack(pixels))
-        except (OSError, KeyError, ValueError, TypeError) as error:
-            raise BadInput(
-                f'--data {folder}: {path.name} cannot be read ({error}); '
-                'expected a folder of cifar10_train.npz and cifar10_test.npz '
-                'with the arrays jpeg, offsets and labels'
-            ) from error
-        found[split] = (images, labels)
-    return found
+    path = folder / f'cifar10_{split}.npz'
+    try:
+        data = np.load(path)
+        starts, jpeg = data['offsets'], data['jpeg']
+        labels = torch.from_numpy(data['labels'][:count]).long()
+        pixels = [
+            mmcv.imfrombytes(
+                jpeg[starts[i] : starts[i + 1]].tobytes(),
+                channel_order='rgb',
+            )
+            for i in range(len(labels))
+        ]
+        return torch.from_numpy(np.stack(pixels)), labels
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise BadInput(
+            f'--data {folder}: {path.name} cannot be read ({error}); '
+            'expected a folder of cifar10_train.npz and cifar10_test.npz '
+            'with the arrays jpeg, offsets and labels'
+        ) from error
 
 
 @dataclass(frozen=True)
