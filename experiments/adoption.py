@@ -1,10 +1,11 @@
 """A trained plain network becomes smaller, by KernelDNA and by other ways.
 
 Each way starts from the weights of one plain network and trains for five
-epochs. The controls: plain, fine-tuned as long; and each kernel that would be
-a child's cut to a low rank by its SVD, without a parent. Ways that end in
-_taught learn from plain as fine-tuned with the same seed, which has to be
-there.
+epochs, at the size that sharing has: about 15, 25 or 40 percent fewer
+parameters than plain. The controls: each kernel cut to a low rank by its SVD;
+pruned (pip install torch-pruning); narrowed, which starts from scratch by the
+recipe of from_scratch.py, twelve epochs. Ways that end in _taught learn from
+plain as fine-tuned with the same seed, which has to be there.
 
     python experiments/adoption.py resnet20 --data DIR
     python experiments/adoption.py resnet18 --data DIR --weights FILE
@@ -15,8 +16,9 @@ run whose result is there is not run again.
 """
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,10 +34,39 @@ from torch import Tensor, nn
 import mmkdna
 from mmkdna.checkpoint import read_weights
 from mmkdna.cli import exit_on_bad_input
+from mmkdna.measure.complexity import parameters
 
 OUT = Path(__file__).with_suffix('')
-SETTINGS = dict(min_channels=32)
-BASES = {'resnet20': networks.resnet20, 'resnet18': ResNet}
+FROM_SCRATCH = dict(epochs=12, lr=0.2)
+ALL = dict(min_channels=32)
+"""All families that the rule finds; with a rank, it has the size of 25."""
+
+
+class Base(NamedTuple):
+    """A plain network, and what shares at each size."""
+
+    build: Callable[..., ResNet]
+    sizes: Mapping[int, Mapping[str, Any]]
+
+
+BASES = {
+    'resnet20': Base(
+        networks.resnet20,
+        {
+            15: dict(min_channels=32, family_size=(2,)),
+            25: dict(min_channels=64),
+            40: dict(min_channels=64, family_size=(3, 2)),
+        },
+    ),
+    'resnet18': Base(
+        ResNet,
+        {
+            15: dict(min_channels=128),
+            25: ALL,
+            40: dict(min_channels=128, family_size=3),
+        },
+    ),
+}
 TEMPERATURE, BATCHES = 2.0, 100
 
 
@@ -43,7 +74,8 @@ class Way(NamedTuple):
     """How a plain network becomes a smaller one.
 
     Args:
-        shared: Whether children derive their kernels from a parent's.
+        size: Percent of the parameters to save; 0 is plain.
+        by: ``'sharing'``, or the name of a control.
         rank: Of a child's low-rank part, by SVD of what is left; 0 is none.
         averaged: Whether a parent starts as the mean of its family.
         estimated: Whether BatchNorm sees images before the training.
@@ -51,78 +83,96 @@ class Way(NamedTuple):
     """
 
     title: str
-    shared: bool = True
+    size: int = 25
+    by: str = 'sharing'
     rank: int = 0
     averaged: bool = False
     estimated: bool = False
     taught: bool = False
 
 
-WAYS = {
-    'plain': Way('plain, fine-tuned as long', shared=False),
-    'shared': Way('KernelDNA'),
-    'rank10': Way('KernelDNA, rank 10', rank=10),
-    'alone': Way('rank 16, no parent', shared=False, rank=16),
-    'rank16': Way('KernelDNA, rank 16', rank=16),
-    'rank24': Way('KernelDNA, rank 24', rank=24),
-    'alone_taught': Way('rank 16, no parent, taught', False, 16, taught=True),
-    'rank16_taught': Way('KernelDNA, rank 16, taught', rank=16, taught=True),
-    'shared_taught': Way('KernelDNA, taught', taught=True),
-    'plain_taught': Way('plain, taught', shared=False, taught=True),
-    'rank16_averaged': Way('rank 16, parent averaged', rank=16, averaged=True),
-    'rank16_estimated': Way('rank 16, norms first', rank=16, estimated=True),
-    'shared_averaged': Way('KernelDNA, parent averaged', averaged=True),
-    'shared_estimated': Way('KernelDNA, norms first', estimated=True),
+CONTROLS = {
+    'low_rank': ('low rank by SVD', networks.low_rank, range(1, 90)),
+    'pruned': ('pruned', networks.pruned, range(1, 99)),
+    'narrowed': ('narrowed, from scratch', networks.narrowed, range(1, 16)),
 }
+"""By name: title, ``build(plain, degree)``, and the degrees to choose from."""
 
 
-def cut(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """The product of this rank that is nearest to a matrix."""
-    up, values, down = torch.linalg.svd(matrix, full_matrices=False)
-    root = values[:rank].sqrt()
-    return up[:, :rank] * root, down[:rank] * root[:, None]
+def _sized(size: int) -> dict[str, Way]:
+    """Sharing and its controls at one size, each taught but the narrowed."""
+    ways = {
+        f'shared{size}_taught': Way(
+            f'KernelDNA, -{size} %, taught', size, taught=True
+        )
+    }
+    for name, (title, *_) in CONTROLS.items():
+        taught = name != 'narrowed'
+        ways[f'{name}{size}' + '_taught' * taught] = Way(
+            f'{title}, -{size} %' + ', taught' * taught,
+            size,
+            name,
+            taught=taught,
+        )
+    return ways
 
 
-class Alone(networks.LowRank):
-    """``W_c = B A``, whatever the parent's kernel is."""
-
-    @staticmethod
-    def derive(kernel: Tensor, *sources: Tensor) -> Tensor:
-        up, down = sources[-2:]
-        # The parent's kernel gets a gradient, of zero.
-        return (up @ down).view(kernel.shape) + 0 * kernel
+RANK = 10
+WAYS = {
+    'plain': Way('plain, fine-tuned as long', 0),
+    'shared25': Way('KernelDNA, -25 %'),
+    **_sized(25),
+    'low_rank25': Way('low rank by SVD, -25 %', by='low_rank'),
+    'rank_taught': Way(
+        f'KernelDNA, rank {RANK}, taught', 0, rank=RANK, taught=True
+    ),
+    **_sized(15),
+    **_sized(40),
+    'plain_taught': Way('plain, taught', 0, taught=True),
+    'averaged25_taught': Way(
+        'KernelDNA, -25 %, parent averaged, taught', averaged=True, taught=True
+    ),
+    'estimated25_taught': Way(
+        'KernelDNA, -25 %, norms first, taught', estimated=True, taught=True
+    ),
+    'rank_averaged_taught': Way(
+        f'KernelDNA, rank {RANK}, parent averaged, taught',
+        0,
+        rank=RANK,
+        averaged=True,
+        taught=True,
+    ),
+}
+"""In the order in which they run."""
 
 
 @torch.no_grad()
-def start(net: nn.Module, way: Way) -> nn.Module:
-    """Make a trained plain network what a way has, in place."""
-    if not (way.shared or way.rank):
+def start(plain: ResNet, way: Way, base: Base) -> nn.Module:
+    """What a way makes of a trained plain network, which stays as it is."""
+    net: nn.Module = copy.deepcopy(plain)
+    if way.by != 'sharing':
+        ours = mmkdna.convert(net, **base.sizes[way.size])
+        _, build, degrees = CONTROLS[way.by]
+        return networks.nearest(
+            partial(build, plain), degrees, parameters(ours)
+        )
+    if not (way.size or way.rank):
         return net
-    kernels = {
-        name: layer.weight.clone()
-        for name, layer in net.named_modules()
-        if isinstance(layer, nn.Conv2d)
-    }
-    mmkdna.convert(net, **SETTINGS)
+    mmkdna.convert(net, **(ALL if way.rank else base.sizes[way.size]))
     for family in mmkdna.list_families(net):
         parent: Any = family.parent.module
         if way.averaged:
-            own = [kernels[name] for name, _ in family.members]
+            own = [
+                plain.get_submodule(name).weight for name, _ in family.members
+            ]
             parent.weight.copy_(torch.stack(own).mean(0))
         for name, child in family.children:
             if way.rank:
-                kind = networks.LowRank if way.shared else Alone
-                low = kind(child.kernel_shape, way.rank)
-                rest = kernels[name]
-                if way.shared:
-                    rest = rest - parent.weight
-                up, down = cut(rest.flatten(1), way.rank)
+                low = networks.LowRank(child.kernel_shape, way.rank)
+                rest = plain.get_submodule(name).weight - parent.weight
+                up, down = networks.cut(rest.flatten(1), way.rank)
                 low.up.copy_(up)
                 low.down.copy_(down)
-                if not way.shared:
-                    # B A has all that these two could.
-                    low.filter.requires_grad_(False)
-                    low.spatial.requires_grad_(False)
                 child.adapter.static = low
     return net
 
@@ -176,6 +226,7 @@ def train(
     there: results.Results,
     images: Callable[[str], cifar.Split],
     plain: ResNet,
+    base: Base,
 ) -> dict[str, Any]:
     """One run: what it started at, what it reached, and what it cost."""
     way, criterion = WAYS[name], None
@@ -186,23 +237,21 @@ def train(
         teacher.load_state_dict(read_weights(str(path)))
         criterion = taught(teacher, recipe)
     torch.manual_seed(seed)
-    net = start(copy.deepcopy(plain), way)
+    net = start(plain, way, base)
     if way.estimated:
         estimate(net, images('train'))
+    if way.by == 'narrowed':
+        recipe = replace(recipe, **FROM_SCRATCH)
     first = cifar.accuracy(net, images('test'))
     seconds = cifar.train(
         net, images('train'), recipe, seed, criterion=criterion
     )
     if name == 'plain':
         results.keep_weights(net, there.folder / f'plain-{seed}.safetensors')
-    size = results.size_of(net)
-    size['parameters'] = sum(
-        p.numel() for p in net.parameters() if p.requires_grad
-    )
     return dict(
         start=first,
         accuracy=cifar.accuracy(net, images('test')),
-        **size,
+        **results.size_of(net),
         seconds=round(seconds, 1),
         steps=recipe.steps,
     )
@@ -217,7 +266,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     recipe = Recipe(epochs=args.epochs, lr=0.05, images=args.images)
     folder = args.out / args.base
     there = results.Results(folder, {'base': args.base, **asdict(recipe)})
-    plain = BASES[args.base]()
+    base = BASES[args.base]
+    plain = base.build()
     if not args.show:
         weights = args.weights or args.data / 'resnet20_cifar10.safetensors'
         plain.load_state_dict(read_weights(str(weights)))
@@ -228,7 +278,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         args,
         there,
         cells,
-        lambda *cell: train(*cell, recipe, there, images, plain),
+        lambda *cell: train(*cell, recipe, there, images, plain, base),
         titles,
     )
 

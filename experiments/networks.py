@@ -4,15 +4,19 @@ Each changes a plain network in place and returns it.
 """
 
 import copy
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import mmkdna
+from mmkdna.errors import BadInput
 from mmkdna.families import Family
 from mmkdna.layers import StaticModulation
 from mmkdna.layers.adapter import modulate
+from mmkdna.measure.complexity import parameters
 
 
 def conv(inputs: int, outputs: int, size: int, stride: int) -> nn.Conv2d:
@@ -33,7 +37,7 @@ class Block(nn.Module):
         self.bn1 = nn.BatchNorm2d(outputs)
         self.conv2 = conv(outputs, outputs, 3, 1)
         self.bn2 = nn.BatchNorm2d(outputs)
-        self.stride, self.zeros = stride, (outputs - inputs) // 2
+        self.stride, self.zeros = stride, outputs - inputs
         self.downsample: nn.Module | None = None
         if (inputs, stride) != (outputs, 1) and not pad:
             self.downsample = nn.Sequential(
@@ -47,7 +51,8 @@ class Block(nn.Module):
             x = self.downsample(x)
         elif self.stride > 1:
             x = x[..., :: self.stride, :: self.stride]
-            x = F.pad(x, (0, 0, 0, 0, self.zeros, self.zeros))
+            before = self.zeros // 2
+            x = F.pad(x, (0, 0, 0, 0, before, self.zeros - before))
         return (x + y).relu()
 
 
@@ -69,6 +74,9 @@ class ResNet(nn.Module):
         pad: bool = False,
     ):
         super().__init__()
+        self.arguments: dict[str, Any] = dict(
+            blocks=blocks, stride=stride, pad=pad
+        )
         self.conv1 = conv(3, width, 3, stride)
         self.bn1 = nn.BatchNorm2d(width)
         self.stages = [f'layer{i + 1}' for i in range(len(blocks))]
@@ -178,6 +186,95 @@ def with_rank(net: nn.Module, rank: int) -> nn.Module:
     for family in mmkdna.list_families(net):
         for _, child in family.children:
             child.adapter.static = LowRank(child.kernel_shape, rank)
+    return net
+
+
+def cut(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """The product of this rank that is nearest to a matrix."""
+    up, values, down = torch.linalg.svd(matrix, full_matrices=False)
+    root = values[:rank].sqrt()
+    return up[:, :rank] * root, down[:rank] * root[:, None]
+
+
+def nearest(
+    build: Callable[[int], nn.Module], degrees: Sequence[int], target: int
+) -> nn.Module:
+    """The network whose parameters are nearest to a number of them.
+
+    Args:
+        build: Makes one; its parameters rise or fall with the degree.
+        degrees: To choose from, in order.
+    """
+    low, high = 0, len(degrees) - 1
+    counts = {i: parameters(build(degrees[i])) for i in (low, high)}
+    rising = counts[high] > counts[low]
+    while high - low > 1:
+        middle = (low + high) // 2
+        counts[middle] = parameters(build(degrees[middle]))
+        if (counts[middle] < target) == rising:
+            low = middle
+        else:
+            high = middle
+    best = min((low, high), key=lambda i: abs(counts[i] - target))
+    return build(degrees[best])
+
+
+@torch.no_grad()
+def low_rank(net: ResNet, percent: int) -> nn.Module:
+    """A copy whose last two stages have kernels of a low rank.
+
+    Each kernel becomes a convolution to so many percent of its channels, and
+    one of 1 x 1, by its SVD.
+    """
+    net = copy.deepcopy(net)
+    for block in (b for s in net.stages[-2:] for b in net.get_submodule(s)):
+        for name in ('conv1', 'conv2'):
+            whole = getattr(block, name)
+            outputs, inputs, size, _ = whole.weight.shape
+            rank = max(round(outputs * percent / 100), 1)
+            to = conv(inputs, rank, size, whole.stride[0])
+            back = conv(rank, outputs, 1, 1)
+            up, down = cut(whole.weight.flatten(1), rank)
+            to.weight.copy_(down.view_as(to.weight))
+            back.weight.copy_(up.view_as(back.weight))
+            setattr(block, name, nn.Sequential(to, back))
+    return net
+
+
+def narrowed(net: ResNet, width: int) -> nn.Module:
+    """A new one of another width; nothing of the kernels is kept."""
+    return ResNet(width=width, **net.arguments)
+
+
+@torch.enable_grad()
+def pruned(net: ResNet, percent: int) -> nn.Module:
+    """A copy with so much less of the channels inside each block.
+
+    By torch-pruning, the least norms first; what a block puts out keeps its
+    channels, since resnet20's shortcuts cannot lose any.
+    """
+    try:
+        import torch_pruning
+    except ImportError as error:
+        raise BadInput(
+            'pruned needs torch-pruning: pip install torch-pruning'
+        ) from error
+    net = copy.deepcopy(net)
+    inner = {
+        block.conv1 for block in net.modules() if isinstance(block, Block)
+    }
+    outer = [
+        m
+        for m in net.modules()
+        if isinstance(m, (nn.Conv2d, nn.Linear)) and m not in inner
+    ]
+    torch_pruning.pruner.BasePruner(
+        net,
+        torch.zeros(1, 3, 32, 32),
+        importance=torch_pruning.importance.GroupMagnitudeImportance(),
+        pruning_ratio=percent / 100,
+        ignored_layers=outer,
+    ).step()
     return net
 
 

@@ -79,31 +79,77 @@ def plain():
     return networks.resnet20().eval()
 
 
+BASE = adoption.BASES['resnet20']
+
+
+def made(plain, way, **changes):
+    return adoption.start(plain, adoption.WAYS[way]._replace(**changes), BASE)
+
+
 def test_a_low_rank_part_starts_nearer_to_the_plain_kernels(plain):
-    def off(name):
-        net = adoption.start(copy.deepcopy(plain), adoption.WAYS[name])
+    def off(rank):
+        net = made(plain, 'rank_taught', rank=rank)
         return [
-            float((child.kernel() - plain.get_submodule(name).weight).norm())
+            float(
+                (child.kernel() - plain.get_submodule(name).weight)
+                .norm()
+                .detach()
+            )
             for family in mmkdna.list_families(net)
             for name, child in family.children
         ]
 
-    ranks = zip(off('shared'), off('rank10'), off('rank24'), strict=True)
-    for none, low, high in ranks:
-        assert high < low < none
+    for low, high in zip(off(10), off(24), strict=True):
+        assert high < low
 
 
-def test_a_kernel_cut_alone_is_the_product_of_its_svd(plain):
-    way = adoption.WAYS['alone']
-    net = adoption.start(copy.deepcopy(plain), way)
+def test_a_parent_starts_as_the_mean_of_its_family(plain):
+    net = made(plain, 'averaged25_taught')
     for family in mmkdna.list_families(net):
-        for name, child in family.children:
-            own = plain.get_submodule(name).weight.detach().flatten(1)
-            found = child.kernel().detach().flatten(1)
-            assert torch.linalg.matrix_rank(found) == way.rank
-            values = torch.linalg.svdvals(own)
-            off = torch.linalg.matrix_norm(own - found)
-            torch.testing.assert_close(off, values[way.rank :].norm())
+        own = [plain.get_submodule(name).weight for name, _ in family.members]
+        torch.testing.assert_close(
+            family.parent.module.weight, sum(own) / len(own)
+        )
+
+
+@pytest.mark.parametrize('size', [15, 25, 40])
+def test_controls_have_the_size_of_sharing(plain, size):
+    count = parameters(made(plain, f'shared{size}_taught'))
+    assert abs(count / parameters(plain) - (1 - size / 100)) < 0.02
+    low = parameters(made(plain, f'low_rank{size}_taught'))
+    assert abs(low / count - 1) < 0.02
+    # A width is a whole number.
+    narrow = parameters(made(plain, f'narrowed{size}'))
+    assert abs(narrow / count - 1) < 0.08
+
+
+def test_kernels_of_the_whole_rank_compute_the_same(plain):
+    x = torch.randn(2, 3, 32, 32)
+    whole = networks.low_rank(plain, 100).eval()
+    torch.testing.assert_close(whole(x), plain(x), rtol=1e-4, atol=1e-4)
+    half = networks.low_rank(plain, 50)
+    to, back = half.layer3[0].conv2
+    assert (to.out_channels, back.in_channels) == (32, 32)
+    own = plain.layer3[0].conv2.weight.detach().flatten(1)
+    off = own - (back.weight.flatten(1) @ to.weight.flatten(1)).detach()
+    torch.testing.assert_close(
+        torch.linalg.matrix_norm(off), torch.linalg.svdvals(own)[32:].norm()
+    )
+
+
+def test_plain_stays_as_it_is(plain):
+    before = copy.deepcopy(plain.state_dict())
+    for way in ('shared25', 'low_rank25', 'narrowed25', 'rank_taught'):
+        made(plain, way)
+    after = plain.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert not mmkdna.list_families(plain)
+
+
+def test_pruning_names_the_library_it_needs(plain, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'torch_pruning', None)
+    with pytest.raises(BadInput, match='pip install torch-pruning'):
+        made(plain, 'pruned25_taught')
 
 
 def test_a_teacher_that_is_the_network_adds_nothing(plain):
@@ -112,11 +158,9 @@ def test_a_teacher_that_is_the_network_adds_nothing(plain):
     x, y = torch.randn(4, 3, 32, 32), torch.arange(4)
     alone = adoption.cifar.cross_entropy(recipe)
     torch.testing.assert_close(loss(plain, x, y), alone(plain, x, y))
-    net = adoption.start(copy.deepcopy(plain), adoption.WAYS['alone']).train()
+    net = made(plain, 'rank_taught').train()
     loss(net, x, y).backward()
-    assert all(
-        p.grad.isfinite().all() for p in net.parameters() if p.requires_grad
-    )
+    assert all(p.grad.isfinite().all() for p in net.parameters())
 
 
 def test_runs_that_are_not_there_are_named(tmp_path):
