@@ -58,4 +58,4 @@ pictures: setup
 # No set-up: torch, mmengine and mmcv-lite are enough, in any environment.
 gpu-report: PYTHON := $(or $(MMKDNA_PYTHON),$(wildcard $(VENV)/bin/python),python3)
 gpu-report:
-	$(PYTHON) tools/gpu_report.py $(ARGS)
+	$(PYTHON) experiments/gpu_report.py $(ARGS)

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import mmcv
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmkdna.errors import BadInput
-from mmkdna.measure import cifar as measure
 
+SPLITS = ('train', 'test')
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PAD, TESTED_AT_ONCE = 4, 500
 
@@ -61,29 +63,58 @@ class Split(NamedTuple):
 
 
 def read(folder: Path, kind: str, count: int | None = None) -> Split:
-    """All images of ``cifar10_KIND.npz``, or the first of them.
+    """The images of ``cifar10_KIND.npz``: all, or at most the first ones.
 
     Raises:
-        BadInput: If the file cannot be read, or holds fewer images.
+        BadInput: If the file is not there, or holds something else.
     """
-    images = Split(*measure.read(folder, kind, count))
-    there = len(images.labels)
-    if count is not None and count > there:
+    path = folder / f'cifar10_{kind}.npz'
+    try:
+        data = np.load(path)
+        starts, jpeg = data['offsets'], data['jpeg']
+        labels = torch.from_numpy(data['labels'][:count]).long()
+        pixels = [
+            mmcv.imfrombytes(
+                jpeg[starts[i] : starts[i + 1]].tobytes(),
+                channel_order='rgb',
+            )
+            for i in range(len(labels))
+        ]
+        return Split(torch.from_numpy(np.stack(pixels)), labels)
+    except (OSError, KeyError, ValueError, TypeError) as error:
         raise BadInput(
-            f'--images {count}: expected at most the {there} of {folder}'
-        )
-    return images
+            f'--data {folder}: {path.name} cannot be read ({error}); '
+            'expected a folder of cifar10_train.npz and cifar10_test.npz '
+            'with the arrays jpeg, offsets and labels'
+        ) from error
 
 
 def reader(folder: Path, count: int) -> Callable[[str], Split]:
-    """Both kinds of images, each read when it is asked for first."""
-    counts = {'train': count, 'test': None}
-    return functools.cache(lambda kind: read(folder, kind, counts[kind]))
+    """Both kinds of images, each read when it is asked for first.
+
+    Raises:
+        BadInput: If there are fewer than ``count`` to train on.
+    """
+
+    @functools.cache
+    def images(kind: str) -> Split:
+        if kind == 'test':
+            return read(folder, kind)
+        found = read(folder, kind, count)
+        if (there := len(found.labels)) < count:
+            raise BadInput(
+                f'--images {count}: expected at most the {there} of {folder}'
+            )
+        return found
+
+    return images
 
 
 def normalised(pixels: Tensor) -> Tensor:
     """``(N, H, W, 3)`` uint8 as ``(N, 3, H, W)``, channels last."""
-    scale, shift = torch.tensor(STD) * 255, torch.tensor(MEAN) * 255
+    scale, shift = (
+        torch.tensor(each, device=pixels.device) * 255 for each in (STD, MEAN)
+    )
     return ((pixels.float() - shift) / scale).permute(0, 3, 1, 2)
 
 
@@ -92,7 +123,7 @@ def padded(pixels: Tensor) -> Tensor:
     count, height, width, _ = pixels.shape
     shape = count, height + 2 * PAD, width + 2 * PAD, 3
     border = torch.tensor(MEAN).mul(255).round().to(torch.uint8)
-    around = border.expand(shape).contiguous()
+    around = border.to(pixels.device).expand(shape).contiguous()
     around[:, PAD : PAD + height, PAD : PAD + width] = pixels
     return around
 
@@ -141,7 +172,7 @@ def train(
     """Train a network.
 
     Args:
-        net: Changed in place.
+        net: Changed in place, on the device of the images.
         images: What it is trained on, see ``recipe.images``.
         seed: Of the order of the images, and of their crops.
         steps: Fewer or more than the recipe has; the learning rate falls to

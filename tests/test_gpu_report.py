@@ -7,21 +7,27 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
 import torch.distributed.fsdp
+from helpers import ROOT
 
 import mmkdna
 from mmkdna.errors import BadInput
-from mmkdna.measure import cifar, gpu, steps
 from mmkdna.measure.configs import CONV_TYPES, PLAIN
 from mmkdna.measure.subjects import Conditions
 
-ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / 'experiments'))
+
+import cifar
+import gpu_cifar
+import gpu_plan
+import gpu_report
+import gpu_steps
+
 TINY = ('--device', 'cpu', '--tiny')
 
 
@@ -53,11 +59,11 @@ def read(out):
     not hasattr(torch.distributed.fsdp, 'fully_shard'),
     reason='torch 2.4 runs FSDP2 on GPUs alone',
 )
-def test_it_measures_what_it_promises_and_goes_on(tool, data, tmp_path):
+def test_it_measures_what_it_promises_and_goes_on(data, tmp_path):
     out = tmp_path / 'out'
     arguments = [*TINY, '--data', str(data), '--minutes', '90']
     arguments += ['--out', str(out)]
-    command = [sys.executable, 'tools/gpu_report.py', *arguments]
+    command = [sys.executable, 'experiments/gpu_report.py', *arguments]
     environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
@@ -69,13 +75,13 @@ def test_it_measures_what_it_promises_and_goes_on(tool, data, tmp_path):
     before = read(out)[0]['steps']
     assert process.returncode == -signal.SIGKILL
     assert len(before) == 2
-    tool('gpu_report').main(arguments)
+    gpu_report.main(arguments)
     found, text = read(out)
     assert found['left'] == {}
     assert '## Left out' not in text
     assert found['steps'].items() >= before.items()
     assert sorted(p.suffix for p in out.iterdir()) == ['.json', '.md']
-    titles = [step.title for step in gpu.plan(gpu.TINY, 'cpu')]
+    titles = [step.title for step in gpu_plan.plan(gpu_plan.TINY, 'cpu')]
     assert list(found['steps'])[: len(titles)] == titles
     for title, step in found['steps'].items():
         assert f'## {step.get("title", title)}\n' in text
@@ -118,26 +124,26 @@ def test_a_step_that_fails_or_does_not_fit_is_named(tmp_path):
         raise RuntimeError('no such kernel')
 
     rows = {PLAIN: dict(seconds=1.0, parameters=1)}
-    report = steps.Report(tmp_path, dict(device='CPU'))
+    report = gpu_steps.Report(tmp_path, dict(device='CPU'))
     report.run(
         [
-            steps.Step('bad', 0, 'times', fails),
-            steps.Step('good', 0, 'times', lambda: dict(rows=rows)),
-            steps.Step('long', 1e6, 'times', fails),
+            gpu_steps.Step('bad', 0, 'times', fails),
+            gpu_steps.Step('good', 0, 'times', lambda: dict(rows=rows)),
+            gpu_steps.Step('long', 1e6, 'times', fails),
         ],
         time.monotonic() + 60,
     )
     found, text = read(tmp_path)
     assert list(found['steps']) == ['good']
     assert '- bad: RuntimeError: no such kernel\n- long: no time left' in text
-    again = steps.Report(tmp_path, dict(device='CPU'))
-    again.run([steps.Step('good', 0, 'times', fails)], math.inf)
+    again = gpu_steps.Report(tmp_path, dict(device='CPU'))
+    again.run([gpu_steps.Step('good', 0, 'times', fails)], math.inf)
     assert not again.left
     with pytest.raises(BadInput, match='expected another --out'):
-        steps.Report(tmp_path, dict(device='another'))
+        gpu_steps.Report(tmp_path, dict(device='another'))
 
 
-def test_what_a_user_gets_wrong_is_a_sentence(tool, data, tmp_path):
+def test_what_a_user_gets_wrong_is_a_sentence(data, tmp_path):
     (tmp_path / 'file').write_text('')
     out = ('--out', str(tmp_path / 'out'))
     wrong = {
@@ -150,40 +156,43 @@ def test_what_a_user_gets_wrong_is_a_sentence(tool, data, tmp_path):
         wrong['--device', 'cuda'] = 'expected a device of this machine'
     for arguments, sentence in wrong.items():
         with pytest.raises(BadInput, match=sentence):
-            tool('gpu_report').main([*out, *arguments])
+            gpu_report.main([*out, *arguments])
     np.savez(data / 'cifar10_test.npz', labels=np.arange(3))
     with pytest.raises(BadInput, match=r'cifar10_test.npz .* jpeg, offsets'):
-        cifar.load(data)
+        gpu_cifar.load(data)
 
 
 def test_cifar_is_read_in_its_order(data):
-    images, labels = cifar.load(data, 5)['train']
+    images, labels = gpu_cifar.load(data, 5)['train']
     assert images.shape == (5, 32, 32, 3)
     assert images.float().mean((1, 2, 3)).tolist() == [0, 20, 40, 60, 80]
     assert labels.tolist() == [0, 1, 2, 3, 4]
 
 
-def test_an_augmented_image_is_shifted_and_may_be_flipped():
+def test_a_crop_is_shifted_and_may_be_flipped():
     one = torch.zeros(1, 8, 8, 3, dtype=torch.uint8)
     one[0, 4, 2] = 9
-    found = cifar.augmented(one.expand(200, -1, -1, -1))
+    draw = torch.Generator().manual_seed(0)
+    chosen = torch.zeros(200, dtype=torch.long)
+    found = cifar.crops(cifar.padded(one), chosen, draw)
     places = {
         (int(row), int(column))
         for image in found
-        for row, column in image[..., 0].nonzero()
+        for row, column in (image[..., 0] == 9).nonzero()
     }
     # Rows by up to 4 either way; columns 2 and, flipped, 5.
     assert {row for row, _ in places} == {0, 1, 2, 3, 4, 5, 6, 7}
     assert {column for _, column in places} == {0, 1, 2, 3, 4, 5, 6, 7}
-    assert found.flatten(1).count_nonzero(1).max() == 3
+    assert (found == 9).flatten(1).sum(1).max() == 3
 
 
 def test_a_run_learns():
     how = Conditions(8, (32, 32), 'cpu', 'bfloat16')
     labels = torch.arange(32) % 2
     images = (60 + 120 * labels[:, None, None, None]).expand(-1, 32, 32, 3)
-    both = dict.fromkeys(cifar.SPLITS, (images.to(torch.uint8), labels))
-    compared = cifar.Comparison(both, how, 8, 2, (1, 1))
+    split = cifar.Split(images.to(torch.uint8), labels)
+    both = dict.fromkeys(cifar.SPLITS, split)
+    compared = gpu_cifar.Comparison(both, how, 8, 2, (1, 1))
     assert compared.result('KernelDNA', 0, 10) > 90
     names = ('KernelDNA', 'KernelDNA, deeper')
     models = [compared.subject(name).model for name in names]

@@ -5,18 +5,21 @@ one layer; the kernels that make the difference; FSDP2; and CIFAR-10 where
 --data is given. It writes gpu_report.md and gpu_report.json. What does not fit
 into --minutes is left out and named: the same command goes on with it.
 
-Example: python tools/gpu_report.py --data FOLDER --minutes 20
+Example: python experiments/gpu_report.py --data FOLDER --minutes 20
 """
 
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import gpu_cifar
+import gpu_plan
+import gpu_steps
 import torch
 
 from mmkdna import __version__, cli
 from mmkdna.errors import BadInput
-from mmkdna.measure import cifar, gpu, steps, subjects
+from mmkdna.measure.subjects import Conditions
 
 
 def about(device: str, tiny: bool) -> dict[str, str]:
@@ -46,16 +49,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     start, device, tiny = time.monotonic(), args.device, args.tiny
     batch = 8 if tiny else 256
-    how = subjects.Conditions(batch, (32, 32), device, 'bfloat16', True)
+    how = Conditions(batch, (32, 32), device, 'bfloat16', True)
     if torch.device(device).type != 'cuda' and not tiny:
         raise BadInput(
             f'--device {device}: expected a GPU, such as cuda, or --tiny'
         )
-    data = args.data and cifar.load(args.data, 64 if tiny else None)
-    sizes = gpu.TINY if tiny else gpu.Sizes()
+    data = args.data and gpu_cifar.load(args.data, 64 if tiny else None)
+    sizes = gpu_plan.TINY if tiny else gpu_plan.Sizes()
     cli.quiet()
-    report = steps.Report(args.out, about(device, tiny))
-    plan = [s for s in gpu.plan(sizes, device) if s.title not in report.done]
+    report = gpu_steps.Report(args.out, about(device, tiny))
+    steps = gpu_plan.plan(sizes, device)
+    plan = [step for step in steps if step.title not in report.done]
     seconds = sum(step.seconds for step in plan)
     for step in plan:
         print(f'  {step.title}: {step.seconds:.0f} s')
@@ -70,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     report.run(plan, end - (30 * args.minutes if data else 0))
     if data:
         small = (4, 2, (1, 1), 1) if tiny else (64, 10, (5, 30))
-        cifar.Comparison(data, how, *small).run(report, end)
+        gpu_cifar.Comparison(data, how, *small).run(report, end)
     print(f'{len(report.left)} left out. All of it is in {args.out}.')
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from ..errors import BadInput
-from ..files import write_json, write_text
-from . import show
-from .configs import PLAIN
+from mmkdna.errors import BadInput
+from mmkdna.files import write_json, write_text
+from mmkdna.measure import show
+from mmkdna.measure.configs import PLAIN
 
 
 @dataclass(frozen=True)

@@ -10,23 +10,23 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from gpu_resnet import BLOCKS, ResNet
+from gpu_steps import Step
 from torch.autograd import DeviceType
 from torch.distributed.device_mesh import init_device_mesh
 from torch.profiler import ProfilerActivity, profile
 
-from ..files import write_json
-from ..sharding import fsdp2, shard_families
-from .configs import CONV_TYPES, PLAIN
-from .resnet import BLOCKS, ResNet
-from .rows import build_subjects, measured
-from .steps import Step
-from .subjects import (
+from mmkdna.files import write_json
+from mmkdna.measure.configs import CONV_TYPES, PLAIN
+from mmkdna.measure.rows import build_subjects, measured
+from mmkdna.measure.subjects import (
     Conditions,
     Subject,
     layer_subject,
     network_subject,
     sgd,
 )
+from mmkdna.sharding import fsdp2, shard_families
 
 OURS, PEERS = CONV_TYPES[:1], CONV_TYPES[1:]
 _TOP = 20
