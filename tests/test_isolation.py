@@ -120,7 +120,7 @@ BELOW = {
     'adoption': FORMED | {'checkpoint', 'openmmlab'},
     'deploy': FORMED | {'checkpoint', 'adoption'},
     'measure': FORMED
-    | {'checkpoint', 'adoption', 'openmmlab', 'peers', 'sharding'},
+    | {'checkpoint', 'adoption', 'deploy', 'openmmlab', 'peers', 'sharding'},
     'zoo': FORMED | {'checkpoint', 'adoption', 'measure'},
 }
 """What each part of the package may import."""

@@ -6,10 +6,12 @@ from mmengine.config import Config
 from torch import nn
 
 import mmkdna
+from mmkdna.deploy import GatedConv2d
 from mmkdna.measure.configs import CONV_TYPES
 from mmkdna.measure.subjects import (
     Conditions,
     backbone_subject,
+    bake_and_fuse,
     config_subject,
     layer_subject,
     switch_convs,
@@ -74,3 +76,19 @@ def test_the_convs_of_a_network_are_switched_in_place():
     assert net[1].groups == 2
     assert net[1].padding_mode == 'reflect'
     assert net(torch.randn(1, 8, 8, 8)).shape == (1, 8, 4, 4)
+
+
+@torch.no_grad()
+def test_what_is_shipped_keeps_gates_and_has_no_norm():
+    how = Conditions(1, (32, 32))
+    conv_cfg = dict(type='KernelDNA', min_channels=128)
+    model = backbone_subject('resnet18', conv_cfg, how).model
+    image = torch.randn(2, 3, 64, 64)
+    model.train()(image)
+    expected = model.eval()(image)
+    children = sum(len(f.children) for f in mmkdna.list_families(model))
+    bake_and_fuse(model)
+    kinds = [type(m) for m in model.modules()]
+    assert kinds.count(GatedConv2d) == children > 0
+    assert nn.BatchNorm2d not in kinds
+    torch.testing.assert_close(model(image), expected, rtol=1e-4, atol=1e-4)

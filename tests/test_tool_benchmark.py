@@ -61,6 +61,20 @@ def test_the_model_of_a_config_is_timed(tool, capsys):
     assert out.count('ODConv,experts=2') == 3
 
 
+def test_what_is_shipped_is_timed_beside_the_plain_one_fused(tool, tmp_path):
+    out = tmp_path / 'times.json'
+    kind = 'KernelDNA,min_channels=512'
+    names = ['--backbone', 'resnet18', '--types', kind, '--baked']
+    tool('benchmark').main([*names, *SMALL, '--json', str(out)])
+    ((title, rows),) = json.loads(out.read_text()).items()
+    assert title.startswith('resnet18, baked and fused, forward, batch 2')
+    plain, ours = rows['plain'], rows[kind]
+    assert len(ours['rounds']) == 2
+    # A child has its own kernel and a gate: 512 to 128 channels and back.
+    gate = 2 * 512 * 128 + 512 + 2 * 128
+    assert ours['parameters'] == plain['parameters'] + gate
+
+
 @pytest.mark.parametrize('name', ['maskrcnn', 'retinanet'])
 def test_what_a_detector_keeps_is_printed(
     tool, name, capsys, tmp_path, monkeypatch
@@ -127,6 +141,8 @@ def test_what_cannot_be_timed_is_named(tool, arguments, message):
         (['--rounds', '1'], '1: expected a whole number of at least 2'),
         (['--batch', 'two'], 'two: expected a whole number of at least 1'),
         ([CLASSIFIER, '--saved', '--png', 'a'], '--saved --png: expected one'),
+        ([CLASSIFIER, '--baked', '--modes', 'step'], '--baked: expected no'),
+        ([CLASSIFIER, '--baked', '--saved'], '--baked: expected no other'),
     ],
 )
 def test_a_wrong_argument_is_named(tool, capsys, arguments, message):

@@ -40,12 +40,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     add('--backbone', help='a network of torchvision, such as resnet50')
     cli.add_timing_arguments(parser, 20, 2, 'all; of configs, their own')
     modes, text = subjects.MODES, 'default: the first two; step has optimizer'
-    add('--modes', nargs='+', choices=modes, default=modes[:2], help=text)
+    add('--modes', nargs='+', choices=modes, help=text)
     add('--device', default=get_device(), help='default: %(default)s')
     add('--dtype', choices=subjects.DTYPES, default='float32', help='autocast')
     for flag, text in (
         ('--channels-last', 'use this memory format for weights and inputs'),
         ('--compile', 'use torch.compile'),
+        ('--baked', 'bake and fuse BatchNorms first; forward only'),
         ('--saved', 'do not time; count what training saves for backward'),
         ('--markdown', 'print Markdown tables'),
     ):
@@ -59,6 +60,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error('--layer: expected --size of its input, such as 50x84')
     if args.saved and args.png:
         parser.error('--saved --png: expected one of them')
+    if args.baked and (args.saved or set(args.modes or ()) - {'forward'}):
+        parser.error('--baked: expected no other mode than forward')
+    chosen = args.modes or modes[: 1 if args.baked else 2]
     cli.quiet()
     console, panels = Console(width=200 if args.markdown else None), {}
     backend = 'inductor' if args.compile else ''
@@ -66,7 +70,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, build, size, types in targets(args):
         how = subjects.Conditions(args.batch, size, *options)
         built = rows.build_subjects(types, partial(build, how=how))
-        for mode in ['saved'] if args.saved else args.modes:
+        if args.baked:
+            name += ', baked and fused'
+            for subject in filter(None, built.values()):
+                subjects.bake_and_fuse(subject.model)
+        for mode in ['saved'] if args.saved else chosen:
             found = rows.measured(built, mode, args.rounds, args.device)
             title = f'{name}, {mode}, {how}, {args.rounds} rounds'
             panels[title] = found

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from mmcv.cnn import build_conv_layer
+from mmcv.cnn import build_conv_layer, fuse_conv_bn
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from torch import Tensor, nn
 
+from ..deploy import bake
 from ..errors import BadInput
-from ..families import form_families
+from ..families import form_families, list_families
 from ..peers.base import GEOMETRY
 from .batch import synthetic_batch
 from .complexity import multiply_adds
@@ -205,6 +206,16 @@ def _subject(
         return y.float().mean() if training else y
 
     return Subject(model, forward, count, how, sgd(model))
+
+
+def bake_and_fuse(model: nn.Module) -> None:
+    """The form that is shipped, in place: baked, no BatchNorm after a conv.
+
+    Every child keeps its gate, as if it were trained.
+    """
+    if list_families(model):
+        bake(model, gated=dict(model.named_modules()))
+    fuse_conv_bn(model.eval())
 
 
 def sgd(model: nn.Module) -> OptimWrapper:
