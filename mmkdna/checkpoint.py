@@ -5,7 +5,7 @@ import json
 import os.path as osp
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,18 @@ from .errors import BadInput, check
 from .files import written_beside
 
 
+def _called(path: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, allowed where a pickle calls it by this path."""
+
+    def named(*args: Any) -> Any:
+        return function(*args)
+
+    # torch compares these with what the pickle says.
+    named.__module__, _, named.__name__ = path.rpartition('.')
+    named.__qualname__ = named.__name__
+    return named
+
+
 def _attribute(owner: Any, name: str) -> Any:
     """getattr, for what a pickled HistoryBuffer needs of it."""
     if owner is not HistoryBuffer:
@@ -24,18 +36,20 @@ def _attribute(owner: Any, name: str) -> Any:
     return getattr(owner, name)
 
 
-# A pickle looks for it under this name.
-_attribute.__module__ = 'builtins'
-_attribute.__name__ = _attribute.__qualname__ = 'getattr'
+_scalar: Any = np.float64(0).__reduce__()[0]
+_array: Any = np.zeros(0).__reduce__()[0]
 
 SAFE = [
     HistoryBuffer,
-    _attribute,
+    _called('builtins.getattr', _attribute),
     np.ndarray,
     np.dtype,
     *{type(np.dtype(kind)) for kind in ('f4', 'f8', 'i4', 'i8', 'u1', '?')},
-    np.float64(0).__reduce__()[0],
-    np.zeros(0).__reduce__()[0],
+    # By the names of numpy 1 and 2, whichever wrote the file.
+    _called('numpy.core.multiarray.scalar', _scalar),
+    _called('numpy._core.multiarray.scalar', _scalar),
+    _called('numpy.core.multiarray._reconstruct', _array),
+    _called('numpy._core.multiarray._reconstruct', _array),
     # Bytes, as an older pickle protocol has them: a text and its encoding.
     codecs.encode,
 ]

@@ -2,14 +2,18 @@
 
 import codecs
 import os
+import pickletools
+import zipfile
 
 import numpy as np
 import pytest
 import torch
 from helpers import Hostile
+from tiny_runner import FILES, run
 
 from mmkdna.checkpoint import read_checkpoint, read_weights, write_weights
 from mmkdna.errors import BadInput
+from mmkdna.zoo import load_tensors_only
 
 
 @pytest.mark.parametrize('ending', ['pth', 'safetensors'])
@@ -40,6 +44,8 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
         (codecs.lookup, ('hex',)),
         (eval, ('1 + 1',)),
         (getattr, (np.ndarray, 'tofile')),
+        # What numpy restores an array by under a later pickle protocol.
+        (np.zeros(1).__reduce_ex__(5)[0], (b'1234', 'f4', (1,), 'C')),
     ],
 )
 def test_no_function_is_called_beside_those_of_the_runner(
@@ -50,3 +56,38 @@ def test_no_function_is_called_beside_those_of_the_runner(
     torch.save({'state_dict': {}, 'meta': trap}, path)
     with pytest.raises(BadInput, match=f'calls .*{function.__name__}, and'):
         read_checkpoint(str(path))
+
+
+def functions_called(path):
+    """What the pickle of a checkpoint imports."""
+    with zipfile.ZipFile(path) as file:
+        (name,) = (n for n in file.namelist() if n.endswith('data.pkl'))
+        operations = [*pickletools.genops(file.read(name))]
+    return {
+        argument.replace(' ', '.')
+        for operation, argument, _ in operations
+        if operation.name == 'GLOBAL'
+    }
+
+
+@pytest.mark.parametrize(
+    ('written', 'core'), [('numpy1', 'numpy.core'), ('numpy2', 'numpy._core')]
+)
+def test_a_run_of_either_stack_resumes_on_this_one(tmp_path, written, core):
+    path = FILES / f'runner_{written}.pth'
+    names = {'scalar', '_reconstruct'}
+    expected = {f'{core}.multiarray.{name}' for name in names}
+    assert expected <= functions_called(path)
+
+    load_tensors_only()
+    resumed = run(tmp_path / written, 2, load_from=str(path), resume=True)
+    whole = run(tmp_path / 'whole', 2)
+    assert resumed.iter == 4
+    assert resumed.model.slope == whole.model.slope
+    read, expected = (
+        runner.message_hub.get_scalar('train/loss')
+        for runner in (resumed, whole)
+    )
+    for got, at_once in zip(read.data, expected.data, strict=True):
+        np.testing.assert_array_equal(got, at_once)
+    assert read.mean() == expected.mean()
