@@ -19,7 +19,6 @@ def load(tmp_path, monkeypatch):
         monkeypatch.setenv('MMKDNA_HOME', str(tmp_path / 'home'))
         monkeypatch.setenv('MMKDNA_STACK', stack)
         monkeypatch.delenv('MMKDNA_PYTHON', raising=False)
-        monkeypatch.syspath_prepend(ROOT / 'tools')
         spec = importlib.util.spec_from_file_location(
             'bootstrap', ROOT / 'tools' / 'bootstrap.py'
         )
@@ -48,6 +47,18 @@ def bootstrap(load):
             'put python3 of 3.10 to 3.12 first',
         ),
         ('fatal error: Python.h: No such file', 'python3-dev'),
+        (
+            'OSError: CUDA_HOME environment variable is not set. Please set',
+            'there is a GPU, but no nvcc',
+        ),
+        (
+            'The detected CUDA version (11.8) mismatches the version',
+            'there is a GPU, but no nvcc',
+        ),
+        (
+            "nvcc fatal : Unsupported gpu architecture 'compute_61'",
+            'there is a GPU, but no nvcc',
+        ),
         ('first\nninja: build stopped\n\n', 'failed (ninja: build stopped)'),
     ],
 )
@@ -186,16 +197,26 @@ def test_own_python_that_does_not_exist_is_told(tmp_path):
     assert 'Traceback' not in done.stderr
 
 
-def test_an_nvcc_at_hand_is_used_where_it_fits(
+def script(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'#!/bin/sh\n{text}\n')
+    path.chmod(0o755)
+    return path
+
+
+def test_nvcc_is_of_the_cuda_version_of_torch(
     bootstrap, monkeypatch, tmp_path
 ):
-    nvcc = tmp_path / 'toolkit' / 'bin' / 'nvcc'
-    nvcc.parent.mkdir(parents=True)
-    nvcc.write_text('#!/bin/sh\necho release 13.1, V13.1.80\n')
-    nvcc.chmod(0o755)
-    monkeypatch.setenv('CUDA_HOME', str(tmp_path / 'toolkit'))
-    assert bootstrap.toolkit('13.0') == tmp_path / 'toolkit'
-    monkeypatch.setenv('PATH', str(tmp_path))
-    assert bootstrap.toolkit('12.1') is None
-    # The package index has no compiler of that one.
-    assert bootstrap.compiler_of_pypi('12.1') is None
+    lib = tmp_path / 'site' / 'nvidia' / 'cu13' / 'lib'
+    lib.mkdir(parents=True)
+    (lib / 'libcudart.so.13').touch()
+    asked = tmp_path / 'asked'
+    script(tmp_path / 'bin' / 'uv', f'echo "$@" > {asked}')
+    monkeypatch.setenv('PATH', str(tmp_path / 'bin'), prepend=os.pathsep)
+    python = script(tmp_path / 'python', f'echo {tmp_path / "site"}')
+    monkeypatch.setattr(bootstrap, 'PYTHON', python)
+    assert bootstrap.cuda_compiler('13.2') == {'CUDA_HOME': str(lib.parent)}
+    assert 'nvidia-cuda-nvcc==13.2.* ' in asked.read_text()
+    assert (lib / 'libcudart.so').resolve() == lib / 'libcudart.so.13'
+    # The package index has none of that one: the build looks for a toolkit.
+    assert bootstrap.cuda_compiler('12.1') == {}

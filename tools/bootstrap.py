@@ -17,8 +17,6 @@ import tempfile
 from pathlib import Path
 from typing import NoReturn
 
-import cuda_compiler
-
 ROOT = Path(__file__).resolve().parent.parent
 STACKS = {'maintained': '', 'original': '-original'}
 STACK = os.environ.get('MMKDNA_STACK') or 'maintained'
@@ -41,6 +39,8 @@ MODULES = (
 MIM = 'onedl-mim==0.5.1'
 WHEEL = '-v --no-deps --no-build-isolation --no-binary :all: -w'
 COMPILER_FLAGS = '-O2 -g0 -w'
+NVCC = 'nvidia-cuda-nvcc nvidia-cuda-crt nvidia-nvvm nvidia-cuda-cccl'
+CUDA_MINUTES = 50  # of one core, a guess
 AGAIN = 'then run the same command'
 CAUSES = {  # why a command failed, by what it printed
     'No space left|Disk quota exceeded': 'the disk is full; it needs about '
@@ -53,6 +53,11 @@ CAUSES = {  # why a command failed, by what it printed
     'Python; put python3 of 3.10 to 3.12 first on the PATH',
     'Python.h: No such file': 'the headers of Python are missing; install '
     'them (Debian and Ubuntu: apt-get install python3-dev)',
+    'CUDA_HOME environment variable is not set|detected CUDA version|'
+    '[Uu]nsupported gpu architecture': 'there is a GPU, but no nvcc that '
+    'compiles mmcv for it; install the CUDA toolkit of the version that '
+    'PyTorch has, set MMKDNA_PYTHON to a Python with mmcv, or use the CPU '
+    '(CUDA_VISIBLE_DEVICES= make demo)',
 }
 
 
@@ -200,16 +205,13 @@ def compile_mmcv(pin: str, folder: Path) -> None:
         )
     if not Path(sysconfig.get_path('include'), 'Python.h').exists():
         fail(explain('Python.h: No such file'))
-    gpu = for_gpus()
     cores = os.cpu_count() or 1
-    if gpu:
-        kinds, time = gpu['TORCH_CUDA_ARCH_LIST'], cuda_compiler.minutes(cores)
-        say(
-            f"compiling mmcv's ops for GPUs of {kinds} (once a machine; about "
-            f'{time} minutes on {cores} cores, a guess)'
-        )
-    else:
-        say("compiling mmcv's ops (once a machine; 2 to 5 minutes on 2 cores)")
+    kind, time = 'the CPU', '2 to 5 minutes on 2 cores'
+    cuda: dict[str, str] = {}
+    if version := cuda_version():
+        kind, cuda = f'CUDA {version}', cuda_compiler(version)
+        time = f'about {CUDA_MINUTES // cores + 1} minutes, a guess'
+    say(f"compiling mmcv's ops for {kind} (once a machine; {time})")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='build-', dir=folder) as work:
         run(
@@ -218,68 +220,40 @@ def compile_mmcv(pin: str, folder: Path) -> None:
             MMCV_WITH_OPS='1',
             PIP_NO_CACHE_DIR='1',  # a wheel there may be of another torch
             MAX_JOBS=os.environ.get('MAX_JOBS', str(cores)),
-            **gpu,
             PATH=f'{PYTHON.parent}{os.pathsep}{os.environ["PATH"]}',
+            **cuda,
         )
         for wheel in Path(work).glob('*.whl'):
             os.replace(wheel, folder / wheel.name)
 
 
-def for_gpus() -> dict[str, str]:
-    """What has mmcv's ops compiled for this machine's GPUs, if it has any."""
-    there, version, *known = output_of(
-        'import torch; cuda = torch.cuda;'
-        'print(cuda.is_available(), torch.version.cuda, *cuda.get_arch_list())'
-    ).split()
-    if there != 'True':
-        return {}
-    own = 'or use the CPU: CUDA_VISIBLE_DEVICES= make demo'
-    query = cuda_compiler.QUERY.split()
-    printed = subprocess.run(query, capture_output=True, text=True).stdout
-    kinds = cuda_compiler.capabilities(printed)
-    if not (listed := cuda_compiler.arch_list(kinds, known)):
-        fail(
-            f'nvidia-smi names GPUs of {kinds or "no kind"}, PyTorch here is '
-            f'for {" ".join(known)}; set MMKDNA_PYTHON to a Python whose '
-            f'PyTorch and mmcv are for them, {own}'
-        )
-    home = toolkit(version) or compiler_of_pypi(version)
-    if home is None:
-        fail(
-            f'there is a GPU but no nvcc of CUDA {version} to compile mmcv '
-            f'for it, and the package index has none before CUDA 13; install '
-            f'that toolkit, set MMKDNA_PYTHON to a Python with mmcv, {own}'
-        )
-    return dict(
-        CUDA_HOME=str(home), TORCH_CUDA_ARCH_LIST=listed, FORCE_CUDA='1'
+def cuda_version() -> str:
+    """The CUDA version of PyTorch; '' if the machine has no GPU."""
+    return output_of(
+        'import torch; print(torch.cuda.is_available() and torch.version.cuda '
+        'or "")'
     )
 
 
-def toolkit(version: str) -> Path | None:
-    """The CUDA toolkit at hand whose nvcc fits torch's CUDA version."""
-    named = os.environ.get('CUDA_HOME', '/usr/local/cuda')
-    for path in (f'{named}/bin', None):
-        if nvcc := shutil.which('nvcc', path=path):
-            command = [nvcc, '--version']
-            done = subprocess.run(command, capture_output=True, text=True)
-            if cuda_compiler.fits(done.stdout, version):
-                return Path(nvcc).resolve().parent.parent
-    return None
+def cuda_compiler(version: str) -> dict[str, str]:
+    """Install nvcc beside torch's own headers; what the build needs to know.
 
-
-def compiler_of_pypi(version: str) -> Path | None:
-    """The CUDA compiler beside torch's own headers, installed there."""
-    if not (packages := cuda_compiler.packages(version)):
-        return None
+    Before CUDA 13 the package index has no nvcc. Then mmcv's build looks for
+    a toolkit on the machine.
+    """
+    major, minor = version.split('.')[:2]
+    if int(major) < 13:
+        return {}
     say(f'installing the compiler of CUDA {version} (100 MB)')
+    packages = [f'{name}=={major}.{minor}.*' for name in NVCC.split()]
     run([find_uv(), 'pip', 'install', '--python', PYTHON, *packages])
     site = output_of('import sysconfig; print(sysconfig.get_path("purelib"))')
-    home = Path(site, cuda_compiler.home(version))
+    home = Path(site, f'nvidia/cu{major}')
     # The linker asks for a name without a version.
     link = home / 'lib' / 'libcudart.so'
     if not link.exists():
         link.symlink_to(next(link.parent.glob('libcudart.so.*')).name)
-    return home
+    return {'CUDA_HOME': str(home)}
 
 
 def precompiled_header(compiler: str, work: Path) -> str:
@@ -313,8 +287,7 @@ def precompiled_header(compiler: str, work: Path) -> str:
 
 def fingerprint() -> str:
     """Equal as long as a finished `.venv` is what this file would make."""
-    sources = (REQUIREMENTS, Path(__file__), Path(cuda_compiler.__file__))
-    made_from = b''.join(path.read_bytes() for path in sources)
+    made_from = REQUIREMENTS.read_bytes() + Path(__file__).read_bytes()
     return hashlib.sha256(made_from).hexdigest()
 
 
