@@ -197,10 +197,23 @@ def build_runner(cfg: Config) -> Any:
 
 
 def exit_on_bad_input(main: Callable[[Sequence[str] | None], None]) -> None:
-    """Run a tool; print a user's mistake as a sentence, no traceback."""
-    name = osp.basename(sys.argv[0])
+    """Run a command line; print a user's mistake as a sentence.
+
+    If the reader of the output has gone, as in ``| head -1``, it just ends.
+    """
+    name = osp.basename(sys.argv[0].removesuffix('/__main__.py'))
     try:
         main(None)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Python flushes once more at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        # It was another pipe.
+        raise
     except (BadInput, FileNotFoundError, FileExistsError) as error:
         # An error of the operating system keeps its traceback.
         if getattr(error, 'errno', None) is not None:

@@ -1,5 +1,6 @@
 """What the command lines of tools/ share."""
 
+import subprocess
 import sys
 
 import pytest
@@ -21,6 +22,25 @@ def test_only_bad_input_is_a_sentence():
         exit_on_bad_input(checked)
     with pytest.raises(FileNotFoundError, match='no such image'):
         exit_on_bad_input(from_inside_a_run)
+
+
+def test_a_reader_that_goes_is_no_error():
+    command = [sys.executable, '-m', 'mmkdna.zoo', 'where']
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as process:
+        process.stdout.close()
+        said = process.stderr.read()
+    assert 'Traceback' not in said
+    assert 'BrokenPipeError' not in said
+    assert process.returncode == 1
+
+
+def test_another_broken_pipe_is_an_error():
+    def main(argv):
+        raise BrokenPipeError('of a worker')
+
+    with pytest.raises(BrokenPipeError, match='of a worker'):
+        exit_on_bad_input(main)
 
 
 @pytest.mark.parametrize('name', ['train', 'report'])

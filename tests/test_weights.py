@@ -13,7 +13,6 @@ from mmkdna.measure.runs import in_percent
 from mmkdna.zoo.derive import source_url
 from mmkdna.zoo.download import sha256
 from mmkdna.zoo.index import find, is_url, read_index
-from mmkdna.zoo.table import rewritten
 
 TRAINED = [e for e in read_index().values() if e.weights]
 
@@ -81,12 +80,6 @@ def test_weights_are_small_enough_for_a_repository():
     listed = {ROOT / e.weights for e in TRAINED}
     logs = {ROOT / e.metadata['Training Log'] for e in TRAINED}
     assert set(files) == listed | logs
-
-
-def test_the_page_is_that_of_the_index():
-    page = (ROOT / 'docs/model_zoo.md').read_text()
-    # python -m mmkdna.zoo table docs/model_zoo.md writes it.
-    assert page == rewritten(page, read_index().values())
 
 
 def test_the_index_names_configs_that_are_there():

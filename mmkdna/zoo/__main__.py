@@ -3,31 +3,25 @@
 Example: python -m mmkdna.zoo download kdna_r50_from_torchvision
 """
 
-import argparse
 import os.path as osp
-import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from mmengine.logging import MMLogger
 from rich.console import Console
 from rich.table import Column, Table
 
+from ..cli import exit_on_bad_input, plain_parser
 from ..errors import BadInput
-from ..files import sha256, write_text
+from ..files import sha256
 from .derive import derived_path
 from .index import Entry, default_root, find, read_index
 from .scheme import SCHEME, resolve
 from .store import home, mirrors
-from .table import metrics, rewritten
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog='mmkdna.zoo',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = plain_parser(__doc__)
+    parser.prog = 'mmkdna.zoo'
     commands = parser.add_subparsers(dest='command', required=True)
     for command, argument, many, text in (
         ('list', '', 0, 'all entries'),
@@ -35,7 +29,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         ('download', 'NAME', '+', 'download or make the files of entries'),
         ('verify', 'NAME', '*', 'check the files on this machine'),
         ('where', 'NAME', '*', 'where mmkdna looks for files and finds them'),
-        ('table', 'PAGE.md', 1, 'rewrite the tables of a page'),
     ):
         sub = commands.add_parser(command, help=text)
         if argument:
@@ -46,13 +39,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.command == 'list':
         table = Table(Column('name', overflow='fold'), 'state', 'metrics')
         for entry in read_index().values():
-            table.add_row(entry.name, entry.state, metrics(entry))
+            table.add_row(entry.name, entry.state, entry.metrics)
         Console().print(table)
-        return
-    if args.command == 'table':
-        (page,) = args.names
-        text = Path(page).read_text(encoding='utf-8')
-        write_text(rewritten(text, read_index().values()), page)
         return
     entries = [find(name.removeprefix(SCHEME)) for name in args.names]
     if args.command == 'show':
@@ -62,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             'state': entry.state,
             'config': entry.config,
             **entry.metadata,
-            'metrics': metrics(entry) or 'none',
+            'metrics': entry.metrics or 'none',
             'weights': entry.weights or entry.source or 'none',
         }
         for key, value in known.items():
@@ -111,7 +99,4 @@ def verify(entries: Iterable[Entry]) -> None:
 
 
 if __name__ == '__main__':
-    try:
-        main()
-    except BadInput as error:
-        sys.exit(f'mmkdna.zoo: {error}')
+    exit_on_bad_input(main)

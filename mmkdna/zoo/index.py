@@ -61,6 +61,15 @@ class Entry:
             return 'trained'
         return 'derived' if self.source else 'not trained yet'
 
+    @property
+    def metrics(self) -> str:
+        """The metrics of all its tests, on a line."""
+        return '; '.join(
+            ', '.join(f'{key} {value}' for key, value in metrics.items())
+            for result in self.results
+            if (metrics := result.get('Metrics'))
+        )
+
     def path(self, location: str) -> str:
         """Where its config or file is; a URL is where it says."""
         if is_url(location):

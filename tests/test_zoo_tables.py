@@ -1,12 +1,16 @@
-"""The tables of a page are those of the index."""
+"""docs/zoo_tables.py: the tables of a page are those of the index."""
+
+import sys
 
 import pytest
+from helpers import ROOT
 from zoo_server import entry
 
 from mmkdna.errors import BadInput
-from mmkdna.zoo.__main__ import main
-from mmkdna.zoo.index import read_index
-from mmkdna.zoo.table import BEGIN, END, rewritten
+
+sys.path.insert(0, str(ROOT / 'docs'))
+
+from zoo_tables import BEGIN, END, PAGE, main, read_index, rewritten
 
 
 def test_the_tables_of_a_page_are_those_of_the_index(cache, index, tmp_path):
@@ -19,7 +23,7 @@ def test_the_tables_of_a_page_are_those_of_the_index(cache, index, tmp_path):
     index(trained, made, {'Name': 'recipe', 'Config': 'configs/recipe.py'})
     page = tmp_path / 'page.md'
     page.write_text(f'# Ours\n{BEGIN}\nold\n{END}\nlast\n')
-    main(['table', str(page)])
+    main(page=page)
     text = page.read_text()
     assert text.startswith('# Ours\n')
     assert text.endswith(f'{END}\nlast\n')
@@ -29,3 +33,8 @@ def test_the_tables_of_a_page_are_those_of_the_index(cache, index, tmp_path):
     assert text.index('not trained yet') < text.index('`recipe`')
     with pytest.raises(BadInput, match='expected <!-- from the index -->'):
         rewritten('nothing', read_index().values())
+
+
+def test_the_page_is_that_of_the_index():
+    page = PAGE.read_text()
+    assert page == rewritten(page, read_index().values())

@@ -1,9 +1,17 @@
-"""The tables of docs/model_zoo.md, from the index."""
+"""Rewrite the tables of `docs/model_zoo.md` from the index of the zoo.
+
+Example: python docs/zoo_tables.py
+"""
 
 from collections.abc import Iterable
+from pathlib import Path
 
-from ..errors import BadInput
-from .index import Entry
+from mmkdna.cli import exit_on_bad_input
+from mmkdna.errors import BadInput
+from mmkdna.files import write_text
+from mmkdna.zoo.index import Entry, read_index
+
+PAGE = Path(__file__).with_name('model_zoo.md')
 
 BEGIN, END = '<!-- from the index -->', '<!-- end of the index -->'
 
@@ -25,15 +33,6 @@ _TABLES = {
 """For each state a title, and the columns."""
 
 
-def metrics(entry: Entry) -> str:
-    """What was measured of an entry, on a line."""
-    return '; '.join(
-        ', '.join(f'{key} {value}' for key, value in result['Metrics'].items())
-        for result in entry.results
-        if result.get('Metrics')
-    )
-
-
 def _cells(entry: Entry) -> dict[str, str]:
     """All that a table may say of an entry, by column."""
     known = entry.metadata
@@ -44,7 +43,7 @@ def _cells(entry: Entry) -> dict[str, str]:
         'config': config,
         'for the backbone of': config,
         'made from': f'`{entry.source}`',
-        'metrics': metrics(entry),
+        'metrics': entry.metrics,
         'data set': tested or str(known.get('Training Data', '')),
         'MB': f'{entry.size / 1e6:.1f}',
     }
@@ -86,3 +85,12 @@ def rewritten(page: str, entries: Iterable[Entry]) -> str:
     if not (begin and end):
         raise BadInput(f'the page: expected {BEGIN} and {END} in it')
     return f'{before}{BEGIN}\n\n{markdown(entries)}\n{END}{after}'
+
+
+def main(_: object = None, page: Path = PAGE) -> None:
+    text = page.read_text(encoding='utf-8')
+    write_text(rewritten(text, read_index().values()), page)
+
+
+if __name__ == '__main__':
+    exit_on_bad_input(main)
