@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from scores import scores_table
 
 from mmkdna.errors import BadInput
 from mmkdna.files import write_json, write_text
@@ -131,7 +132,7 @@ class Report:
                 row['seeds'] = row.get('seeds', 0) + 1
                 title = step['title']
         if PLAIN in scores:
-            parts += [f'## {title}', show.as_text(show.scores_table(scores))]
+            parts += [f'## {title}', show.as_text(scores_table(scores))]
         if self.left:
             parts.append('## Left out')
             parts.append('The same command goes on with these:')

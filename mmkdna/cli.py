@@ -207,7 +207,7 @@ def exit_on_bad_input(main: Callable[[Sequence[str] | None], None]) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         try:
-            sys.stdout.flush()
+            print(flush=True)
         except BrokenPipeError:
             # Python flushes once more at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,7 +1,7 @@
 """Make `.venv` with a tested stack; `make demo` and `make test` call this.
 
-It needs Python and a C++ compiler, and does nothing twice: a complete `.venv`
-is left alone, mmcv's compiled ops stay in `~/.cache/mmkdna` (MMKDNA_HOME).
+It needs Python and a C++ compiler. A complete `.venv` stays as it is. The ops
+of mmcv are compiled once and kept in `~/.cache/mmkdna` (MMKDNA_HOME).
 MMKDNA_STACK=original makes `.venv-original` of `requirements-original.txt`.
 With MMKDNA_PYTHON=/path/to/python it only checks that environment.
 """
@@ -29,7 +29,7 @@ HOME = Path(os.environ.get('MMKDNA_HOME') or Path.home() / '.cache' / 'mmkdna')
 LOG = HOME / f'setup{SUFFIX}.log'
 NEEDED_GIB = 8
 FIRST = 'torch torchvision numpy setuptools wheel ninja pip'
-# What a user's own environment must have; after a colon, the distribution.
+# The modules of a user's own environment; after a colon, what to install.
 MODULES = (
     'torch torchvision mmengine mmcv.ops:mmcv mmdet mmseg:mmsegmentation '
     'mmpretrain sklearn:scikit-learn rich matplotlib pycocotools onnx '
@@ -79,7 +79,7 @@ def explain(output: str) -> str:
 
 
 def show_compiled(line: str) -> None:
-    """Show ninja's `[12/78]` now and then."""
+    """Show every twentieth of ninja's lines, such as `[20/78]`."""
     if match := re.match(r'\s*\[(\d+)/(\d+)\]', line):
         done, total = map(int, match.groups())
         if done % 20 == 0 or done == total:
@@ -170,7 +170,7 @@ def find_uv() -> str:
 
 
 def pins(*names: str) -> list[str]:
-    """The lines of the requirements for these; mmcv may be onedl-mmcv."""
+    """The requirements of these packages; mmcv may be onedl-mmcv."""
     lines = REQUIREMENTS.read_text().splitlines()
     wanted = re.compile(rf'(onedl-)?({"|".join(names)})(?![\w-])')
     found = [line for line in lines if wanted.match(line)]
@@ -180,7 +180,7 @@ def pins(*names: str) -> list[str]:
 
 
 def mmcv_wheel() -> Path:
-    """mmcv with its ops, compiled once for each torch and Python."""
+    """The wheel of mmcv; it is compiled once for each torch and Python."""
     key = output_of(
         'import sys, sysconfig, torch;'
         'kind = "cuda" if torch.cuda.is_available() else "cpu";'
@@ -257,10 +257,10 @@ def cuda_compiler(version: str) -> dict[str, str]:
 
 
 def precompiled_header(compiler: str, work: Path) -> str:
-    """Have torch's headers parsed once, not once a file; the flag for it.
+    """Precompile torch's headers; return the flag that makes gcc use them.
 
-    gcc ignores a header made with other flags than the build's: those that
-    setuptools has for C, and torch's own, which may name the ABI of C++.
+    gcc ignores the result if the build has other flags. The build's are those
+    that setuptools has for C, and torch's own, which may name the C++ ABI.
     """
     version = subprocess.run([compiler, '--version'], capture_output=True)
     if b'Free Software Foundation' not in version.stdout:
@@ -286,7 +286,7 @@ def precompiled_header(compiler: str, work: Path) -> str:
 
 
 def fingerprint() -> str:
-    """Equal as long as a finished `.venv` is what this file would make."""
+    """A hash of all that `.venv` is made from."""
     made_from = REQUIREMENTS.read_bytes() + Path(__file__).read_bytes()
     return hashlib.sha256(made_from).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Digit scenes, and what a config needs on disk before it can run."""
+"""The digit scenes, and checks that the data of a config are on disk."""
 
 from .prepare import check_pretrained, prepare_data
 

@@ -33,10 +33,10 @@ _CROP_MARGIN = 0.15
 
 @dataclass(frozen=True)
 class SceneSpec:
-    """What a set of scenes is made from; equal specs give equal bytes.
+    """The settings of a set of scenes; equal settings give equal files.
 
     Raises:
-        BadInput: If a count, a size or an order of bounds makes no scene.
+        BadInput: If a setting is out of its range.
     """
 
     num_train: int = 1000
@@ -61,7 +61,7 @@ class SceneSpec:
 
 
 def load_glyphs(split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Glyphs of ``'train'`` or ``'val'``; none is in both.
+    """The glyphs of ``'train'`` or ``'val'``; the two share none.
 
     Returns:
         Glyphs ``(N, 8, 8)`` of float32 in [0, 1], ink is 1, and labels
@@ -99,7 +99,7 @@ def _draw_glyph(
 
 
 def _ink_colour(rng: np.random.Generator, paper: np.ndarray) -> np.ndarray:
-    """A colour that can be told from the mean colour of the paper."""
+    """A colour unlike the mean colour of the background."""
     mean = paper.reshape(-1, 3).mean(0)
     while True:
         colour = rng.uniform(0, 255, 3)
@@ -179,7 +179,7 @@ def _encode(mask: np.ndarray) -> dict:
 
 def _write_split(root: Path, split: str, spec: SceneSpec) -> None:
     glyphs, labels = load_glyphs(split)
-    # A class without a digit has its folder, too.
+    # A class without digits needs its folder, too.
     for name in CLASSES:
         (root / 'crops' / split / name).mkdir(parents=True)
     images: list[dict] = []
@@ -215,9 +215,9 @@ def _write_split(root: Path, split: str, spec: SceneSpec) -> None:
 
 
 def write_scenes(root: str | os.PathLike, **spec) -> Path:
-    """Write the scenes once; a second call with the same spec does nothing.
+    """Write the scenes; a second call with the same settings does nothing.
 
-    The folder appears under its name only when it is complete::
+    The folder gets its name only when it is complete::
 
         root/spec.json
         root/images/{train,val}/000000.png       scenes

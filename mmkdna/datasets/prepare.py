@@ -1,4 +1,4 @@
-"""Whether what a config needs is on disk, before a runner is built."""
+"""Check that the data and the weights of a config are on disk."""
 
 import inspect
 import json
@@ -30,7 +30,7 @@ _RUNS_WITHOUT = (
 _LARGEST_ANNOTATIONS = 100 * 2**20
 _NUM_IMAGENET_CLASSES = 1000
 _DATASET = {'ann_file', 'data_prefix', 'split'}
-"""A dict with one of these is a dataset; its wrappers have none."""
+"""A dict with one of these keys is a dataset; wrappers have none of them."""
 
 
 def prepare_data(cfg: Config, dataloaders: Sequence[str]) -> None:
@@ -45,7 +45,7 @@ def prepare_data(cfg: Config, dataloaders: Sequence[str]) -> None:
     Raises:
         FileNotFoundError: If a file or folder of a dataset is missing, a
             folder is empty or lacks files. The message says which, how to
-            get it, and what runs without.
+            get it, and what runs without it.
     """
     if cfg.get('digit_scenes'):
         # Needs scikit-learn and pycocotools, which other data do not.
@@ -61,7 +61,7 @@ def prepare_data(cfg: Config, dataloaders: Sequence[str]) -> None:
 
 
 def check_pretrained(cfg: Config) -> None:
-    """Check that the weights a model starts from exist, where they are files.
+    """Check that the files that a model starts from exist.
 
     Raises:
         FileNotFoundError: If the checkpoint of an ``init_cfg``, or
@@ -83,7 +83,7 @@ def check_pretrained(cfg: Config) -> None:
 
 
 def _dicts(node: Any, where: str) -> Iterator[tuple[str, dict]]:
-    """Each dict of a config, with its place."""
+    """Each dict inside a config, with its dotted key."""
     inside: Iterable[tuple[Any, Any]] = ()
     if isinstance(node, dict):
         yield where, node
@@ -96,7 +96,7 @@ def _dicts(node: Any, where: str) -> Iterator[tuple[str, dict]]:
 
 def _problems(dataset: dict) -> Iterator[tuple[str, str]]:
     """What is wrong with a dataset, and in which setting."""
-    # What another storage holds is not checked.
+    # With backend_args the files are in another storage: not checked.
     paths = {} if dataset.get('backend_args') else _paths(dataset)
     for setting, path in paths.items():
         if not osp.exists(path):
@@ -108,7 +108,7 @@ def _problems(dataset: dict) -> Iterator[tuple[str, str]]:
 
 
 def _paths(dataset: dict) -> dict[str, str]:
-    """The paths of a dataset that are of this machine, by their setting."""
+    """The local paths of a dataset, by their settings."""
     root = dataset.get('data_root') or ''
     prefix = dataset.get('data_prefix')
     named = {'ann_file': dataset.get('ann_file')}
@@ -141,7 +141,7 @@ def _advice(problem: str, key: str, dataset: dict) -> str:
 
 
 def _shortfall(dataset: dict) -> str | None:
-    """What a dataset lacks, as far as its listings can tell."""
+    """A sentence about files that a dataset lacks; None if it has all."""
     root = Path(dataset.get('data_root') or '')
     prefix = dataset.get('data_prefix') or dataset.get('split') or ''
     annotations = dataset.get('ann_file') or ''
@@ -165,7 +165,7 @@ def _shortfall(dataset: dict) -> str | None:
 
 
 def _without_image(annotations: Path, images: Path) -> str | None:
-    """Images that a COCO file lists and its folder lacks."""
+    """A sentence about images of a COCO file that the folder lacks."""
     if annotations.stat().st_size > _LARGEST_ANNOTATIONS:
         return None
     try:
@@ -181,7 +181,7 @@ def _without_image(annotations: Path, images: Path) -> str | None:
 def _without_label_map(
     images: Path, labels: Path, image_suffix: str, label_suffix: str
 ) -> str | None:
-    """Images of mmseg's datasets whose label map is not there."""
+    """A sentence about images of mmseg's datasets without label map."""
     names = [
         str(path.relative_to(images)).removesuffix(image_suffix) + label_suffix
         for path in sorted(images.rglob(f'*{image_suffix}'))
@@ -200,7 +200,7 @@ def _lacking(folder: Path, names: list[str], why: str) -> str | None:
 
 
 def _suffixes(dataset: dict, kind: str) -> Iterator[str]:
-    """Endings of images and label maps, as config or class says."""
+    """Endings of images and label maps: of the config, or of its class."""
     from mmseg.registry import DATASETS
 
     defaults = inspect.signature(DATASETS.get(kind)).parameters

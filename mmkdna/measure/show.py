@@ -1,6 +1,5 @@
-"""The rows of a comparison as a table and as a picture."""
+"""Tables and pictures of what was measured."""
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ..files import write_text, written_beside
+from ..files import written_beside
 from .configs import PLAIN
 from .rows import Row, Rows
 
@@ -19,12 +18,12 @@ Point = tuple[float, float, float, float]
 
 
 def number(key: str, style: str, unit: float = 1) -> Text:
-    """How a number of a row is written; not at all where there is none."""
+    """A function that writes a number of a row; '' if the row lacks it."""
     return lambda row: f'{row[key] / unit:{style}}' if key in row else ''
 
 
 def quartiles(style: str) -> Text:
-    """How the quartiles of a row's ratio are written."""
+    """A function that writes the quartiles of a row; '' without them."""
     key = 'quartiles'
     return lambda row: style.format(*row[key]) if key in row else ''
 
@@ -35,7 +34,10 @@ def as_table(
     title: str | None = None,
     markdown: bool = True,
 ) -> Table:
-    """A line for each row, which says where memory ran out."""
+    """A table with a line for each row.
+
+    A row without a time ran out of memory, and its line says so.
+    """
     table = Table(
         title=title,
         title_justify='left',
@@ -53,7 +55,7 @@ def as_table(
 
 
 def figures_table(title: str, rows: Rows, markdown: bool) -> Table:
-    """A table of :func:`~mmkdna.measure.rows.measured`."""
+    """The table of what :func:`~mmkdna.measure.rows.measured` returns."""
     columns = [('M params', number('parameters', '.2f', 1e6))]
     timed = any('seconds' in row for row in rows.values())
     if timed:
@@ -72,29 +74,8 @@ def figures_table(title: str, rows: Rows, markdown: bool) -> Table:
     return as_table(rows, columns, title, markdown)
 
 
-def scores_table(rows: Rows) -> Table:
-    """A table of times, and of the ``scores`` of one run for each seed."""
-    ratio, spread = number('ratio', '.2f'), quartiles(' ({:.2f} to {:.2f})')
-
-    def score(title: str) -> tuple[str, Text]:
-        return title, lambda row: _mean_and_spread(row['scores'][title])
-
-    columns = (
-        ('parameters, M', number('parameters', '.2f', 1e6)),
-        ('multiply-adds, M', number('multiply_adds', '.1f', 1e6)),
-        ('step, ratio (quartiles)', lambda row: ratio(row) + spread(row)),
-        *map(score, rows[PLAIN]['scores']),
-    )
-    return as_table(rows, columns)
-
-
-def _mean_and_spread(values: Sequence[float]) -> str:
-    spread = f' ± {statistics.stdev(values):.2f}' if len(values) > 1 else ''
-    return f'{statistics.mean(values):.2f}{spread}'
-
-
 def draw_times(panels: Mapping[str, Rows], path: str) -> None:
-    """Parameters against the ratio of times, a panel for each table."""
+    """Draw the ratio of times over parameters, a panel for each table."""
     points = {
         title: {
             name: (row['parameters'], row['ratio'], *row['quartiles'])
@@ -103,32 +84,24 @@ def draw_times(panels: Mapping[str, Rows], path: str) -> None:
         }
         for title, rows in panels.items()
     }
-    _draw(points, 'time over the plain one (quartiles)', path, 'log')
+    draw_points(points, 'time over the plain one (quartiles)', path, 'log')
 
 
-def draw_scores(rows: Rows, title: str, path: Path) -> None:
-    """Parameters against the first score, with the ratio of a step's time."""
-    score, points = next(iter(rows[PLAIN]['scores'])), {}
-    for name, row in rows.items():
-        if 'parameters' in row:
-            values = row['scores'][score]
-            mean = statistics.mean(values)
-            spread = statistics.stdev(values) if len(values) > 1 else 0
-            name += f' ({row["ratio"]:.2f})' if 'ratio' in row else ''
-            low, high = mean - spread, mean + spread
-            points[name] = (row['parameters'], mean, low, high)
-    title = f'{title}\n(in brackets: time of a training step over plain)'
-    what = f'{score}, percent (mean, standard deviation)'
-    _draw({title: points}, what, path, 'linear')
-
-
-def _draw(
+def draw_points(
     panels: Mapping[str, Mapping[str, Point]],
     what: str,
     path: str | Path,
     scale: str,
 ) -> None:
-    """Points by their names: parameters, a value, its low and its high."""
+    """Draw points with error bars over the number of parameters.
+
+    Args:
+        panels: For each title the points by their names: parameters, value,
+            lower end and upper end of the error bar.
+        what: Label of the vertical axis.
+        path: PNG file to write.
+        scale: Of the vertical axis: ``'linear'`` or ``'log'``.
+    """
     figure = Figure((6.5 * len(panels), 4.5), dpi=110, layout='constrained')
     (axes,) = figure.subplots(1, len(panels), squeeze=False)
     for axis, (title, points) in zip(axes, panels.items(), strict=True):
@@ -155,21 +128,14 @@ def _draw(
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Write a PNG, whole."""
+    """Write a figure to a PNG file."""
     with written_beside(path) as beside:
         figure.savefig(beside, format='png')
 
 
 def as_text(table: Table) -> str:
-    """A table as wide as it is."""
+    """A table as text; its lines are not wrapped."""
     console = Console(width=250)
     with console.capture() as capture:
         console.print(table)
     return f'{capture.get().strip()}\n'
-
-
-def write_table(table: Table, path: Path) -> str:
-    """Write a table whole; what the file holds."""
-    text = as_text(table)
-    write_text(text, path)
-    return text

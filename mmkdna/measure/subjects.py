@@ -25,7 +25,15 @@ MODES = ('forward', 'backward', 'step')
 
 @dataclass(frozen=True)
 class Conditions:
-    """How something is run: how many images, and of which size in pixels.
+    """The conditions of a measurement.
+
+    Args:
+        batch: Number of images.
+        size: Height and width of an image, in pixels.
+        device: Where the model runs.
+        dtype: Of autocast; ``float32`` is without it.
+        channels_last: Whether weights and inputs have this memory format.
+        backend: Of torch.compile; ``''`` is without it.
 
     Raises:
         BadInput: If this machine has no such device.
@@ -34,9 +42,9 @@ class Conditions:
     batch: int
     size: tuple[int, int]
     device: str = 'cpu'
-    dtype: str = 'float32'  # of autocast
+    dtype: str = 'float32'
     channels_last: bool = False
-    backend: str = ''  # of torch.compile; eager without
+    backend: str = ''
 
     def __post_init__(self) -> None:
         try:
@@ -48,7 +56,7 @@ class Conditions:
             ) from error
 
     def place(self, module: Any) -> Any:
-        """A module or input on the device and in the memory format."""
+        """Move a module or an input to the device and the memory format."""
         module = module.to(self.device)
         if self.channels_last:
             many = isinstance(module, nn.Module)
@@ -71,17 +79,17 @@ class Conditions:
 
 @dataclass
 class Subject:
-    """Something to time, in three modes.
+    """A model to time, in three modes.
 
-    ``forward`` is inference; ``backward`` a forward in training and its
-    backward; ``step`` that and the step of the optimizer.
+    ``forward`` is inference. ``backward`` is a training forward and its
+    backward. ``step`` is both and the step of the optimizer.
 
     Args:
-        model: Its parameters count, and train.
-        forward: Runs it: in training to a scalar loss, else to anything.
-        multiply_adds: Of one image's forward.
+        model: The model.
+        forward: Runs the model. With True it returns a scalar loss.
+        multiply_adds: Multiply-adds of a forward of one image.
         how: The conditions.
-        optimizer: Of the ``step``.
+        optimizer: The optimizer of ``step``.
     """
 
     model: nn.Module
@@ -91,7 +99,7 @@ class Subject:
     optimizer: OptimWrapper
 
     def run(self, mode: str) -> None:
-        """Once, in a mode of MODES, of a model that is in that mode."""
+        """Run a mode of MODES once; set the model to train or eval before."""
         if mode == 'forward':
             with torch.no_grad():
                 self._autocast(False)
@@ -102,7 +110,7 @@ class Subject:
             self.loss().backward()
 
     def loss(self) -> Tensor:
-        """The forward in training, with gradients."""
+        """Run a training forward, with gradients."""
         return self._autocast(True)
 
     def _autocast(self, training: bool) -> Any:
@@ -113,11 +121,16 @@ class Subject:
 
 
 def switch_convs(model: nn.Module, conv_cfg: dict | None) -> nn.Module:
-    """Build each ``nn.Conv2d`` of a network anew as another conv type.
+    """Replace each ``nn.Conv2d`` of a network by a new layer of a conv type.
 
-    It changes the network in place, and keeps no weights: that is for timing.
-    :func:`mmkdna.convert` keeps what a network has learned. ``None`` leaves it
-    as it is.
+    The new layers have new weights; :func:`mmkdna.convert` keeps weights.
+
+    Args:
+        model: Changed in place.
+        conv_cfg: The conv type; None changes nothing.
+
+    Returns:
+        The same model.
 
     Raises:
         BadInput: If ``conv_cfg`` has a wrong argument.
@@ -143,10 +156,10 @@ def switch_convs(model: nn.Module, conv_cfg: dict | None) -> nn.Module:
 def layer_subject(
     shape: tuple[int, int, int], conv_cfg: dict | None, how: Conditions
 ) -> Subject:
-    """A conv of ``(C_in, C_out, k)``, the first of two that share a kernel.
+    """One of two convolutions of ``(C_in, C_out, k)``.
 
-    It counts the parameters of both, since a child has few of its own, and
-    computes as the child that it is.
+    With KernelDNA the two are a family. The child runs, and the parameters
+    of both count.
     """
     cin, cout, k = shape
     pair = nn.Sequential(
@@ -163,7 +176,12 @@ def layer_subject(
 def backbone_subject(
     name: str, conv_cfg: dict | None, how: Conditions
 ) -> Subject:
-    """A classifier of torchvision, such as ``resnet50``, its convs switched.
+    """A classifier of torchvision, with another conv type.
+
+    Args:
+        name: Its name in torchvision, such as ``resnet50``.
+        conv_cfg: As in :func:`switch_convs`.
+        how: The conditions.
 
     Raises:
         BadInput: If torchvision is missing or has no such network.
@@ -184,7 +202,7 @@ def backbone_subject(
 def network_subject(
     model: nn.Module, conv_cfg: dict | None, how: Conditions
 ) -> Subject:
-    """A network that takes images ``(N, 3, H, W)``, its convs switched."""
+    """A network of images ``(N, 3, H, W)``, with another conv type."""
     x = torch.randn(how.batch, 3, *how.size)
     return _subject(switch_convs(model, conv_cfg), '', x, how)
 
@@ -192,7 +210,7 @@ def network_subject(
 def _subject(
     model: nn.Module, part: str, x: Tensor, how: Conditions
 ) -> Subject:
-    """A model of which a part, or all (``''``), runs on one tensor."""
+    """A model of which one part runs; the part ``''`` is all of it."""
     count = multiply_adds(
         model, x.shape[1:], lambda net, y: net.get_submodule(part)(y)
     )
@@ -219,7 +237,7 @@ def bake_and_fuse(model: nn.Module) -> None:
 
 
 def sgd(model: nn.Module) -> OptimWrapper:
-    """With momentum: its steps cost what they do, and change little."""
+    """SGD with momentum; its learning rate is too small to matter."""
     trained = [p for p in model.parameters() if p.requires_grad]
     return OptimWrapper(torch.optim.SGD(trained, 1e-6, momentum=0.9))
 
@@ -230,15 +248,20 @@ def config_subject(
     how: Conditions,
     batch: dict | None = None,
 ) -> Subject:
-    """The model of a config, its conv type :func:`twin_of`.
+    """The model of a config, with another conv type.
 
-    The ``step`` is with the config's optimizer, without its mixed precision;
-    ``batch`` is what a dataloader gives, noise by default.
+    The optimizer of ``step`` is the config's, without mixed precision.
+
+    Args:
+        cfg: The config.
+        conv_cfg: As in :func:`twin_of`.
+        how: The conditions.
+        batch: A batch of the config's dataloader; noise by default.
     """
     cfg = twin_of(cfg, conv_cfg)
     model: Any = how.place(build_model(cfg))
     if getattr(model.data_preprocessor, 'size', None) is not None:
-        # A segmentor's pads each image to the crop that it trains on.
+        # It would pad each image to the size of the training crops.
         model.data_preprocessor.size = how.size
     batch = batch or synthetic_batch(cfg, how.batch, how.size)
     optimizer = cfg.optim_wrapper.to_dict()

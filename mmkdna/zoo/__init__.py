@@ -1,4 +1,4 @@
-"""Checkpoints by name: ``mmkdna://NAME``, an index, a cache."""
+"""The model zoo: an index of checkpoints, and a cache of their files."""
 
 from .scheme import load_tensors_only, local_path, register_schemes, resolve
 

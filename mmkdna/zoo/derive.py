@@ -1,4 +1,4 @@
-"""The file of an entry; weights made here from somebody else's plain ones."""
+"""Find the file of an entry, or make it from a plain checkpoint."""
 
 import hashlib
 import os.path as osp
@@ -25,19 +25,19 @@ _CATALOGUES = {
     'open-mmlab://': get_external_models,
 }
 _START = 'children start as their parents'
-"""How adoption starts. Change it, and files are made anew."""
+"""How children start. If this text changes, files are made again."""
 
 
 def locate(name: str) -> str:
-    """The path of an entry's file, downloaded or made where it is missing.
+    """The path of an entry's file; a missing file is downloaded or made.
 
-    That of a derived entry: its source is downloaded, loaded into the
-    KernelDNA model of the config as :mod:`mmkdna.adoption` does, and the
-    result kept in the cache.
+    The file of a derived entry is made from its source:
+    :mod:`mmkdna.adoption` loads the source into the KernelDNA model of the
+    config. The result is kept in the cache.
 
     Raises:
-        BadInput: If there is no such entry, it has no file, no location gives
-            it, or the source does not fit the config.
+        BadInput: If there is no such entry, it has no file, no location has
+            the file, or the source does not fit the config.
     """
     entry = find(name)
     if entry.weights:
@@ -58,7 +58,7 @@ def locate(name: str) -> str:
 
 
 def derived_path(entry: Entry) -> str:
-    """Where a derived entry's file is; the name depends on its config."""
+    """The path of a derived entry's file; its name depends on the config."""
     cfg = Config.fromfile(entry.path(entry.config))
     made_of = f'{entry.source}\n{__version__}\n{_START}\n{cfg.pretty_text}'
     digits = hashlib.sha256(made_of.encode()).hexdigest()[:8]
@@ -66,10 +66,13 @@ def derived_path(entry: Entry) -> str:
 
 
 def source_url(source: str) -> str:
-    """Where mmengine finds a source: ``torchvision://NAME`` or a URL.
+    """The URL of a source.
+
+    Args:
+        source: A URL, ``torchvision://NAME`` or ``open-mmlab://NAME``.
 
     Raises:
-        BadInput: If it is neither, or there is no such name.
+        BadInput: If it is none of these, or there is no such name.
     """
     for scheme, catalogue in _CATALOGUES.items():
         if source.startswith(scheme):
@@ -83,7 +86,7 @@ def source_url(source: str) -> str:
 
 
 def _upstream(url: str) -> str:
-    """The source's file, whose name ends in the start of its SHA-256."""
+    """Download a source; its name ends in the start of its SHA-256."""
     file = url.rpartition('/')[2]
     found = re.search(r'-([0-9a-f]{8,64})\.', file)
     if found is None:

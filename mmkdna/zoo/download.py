@@ -1,4 +1,4 @@
-"""One file from the web: whole and with the right hash, or not at all."""
+"""Download a file, resume where it broke off, and check its hash."""
 
 import os
 import os.path as osp
@@ -18,7 +18,7 @@ from ..errors import BadInput
 from ..files import sha256
 
 ATTEMPTS = 5
-"""Requests in a row that may bring nothing new."""
+"""Requests in a row without a new byte, after which a download fails."""
 TIMEOUT = (10.0, 60.0)
 """Seconds to connect, and to wait for the next bytes."""
 BACK_OFF = 0.5
@@ -27,30 +27,30 @@ CHUNK = 1 << 16
 
 
 class Unavailable(Exception):
-    """A location does not give the file; another one may."""
+    """A location cannot give the file; another one may have it."""
 
 
 def fetch(url: str, path: str, expected: str, size: int = 0) -> None:
-    """Download a file to its place.
+    """Download a file, and check its hash.
 
-    The bytes go to ``path + '.part'``. Where the server or a proxy ends a
-    body early, the next request asks for the rest, and a later call goes on
-    from the part as well. A server that knows no ranges sends all of it anew.
+    The bytes go to ``path + '.part'`` first. If the server or a proxy ends a
+    body early, the next request asks for the rest; so does a later call. A
+    server without range requests sends the whole file again.
 
     Args:
-        url: Where the file is; redirects are followed.
-        path: Where it goes; the caller holds the lock of that name.
+        url: Address of the file; redirects are followed.
+        path: Path for the file; the caller holds its lock.
         expected: SHA-256 of the file, or its first digits.
         size: In bytes; 0 if it is not known.
 
     Raises:
-        Unavailable: If the server is not there, answers with an error, sends
-            something else, or breaks off ``ATTEMPTS`` times in a row without
-            one new byte.
+        Unavailable: If the server cannot be reached or answers with an
+            error, if the hash is another one, or if ``ATTEMPTS`` requests in
+            a row bring no new byte.
         BadInput: If the disk is full.
     """
     part = f'{path}.part'
-    # A link's target is somebody else's file, and so is what is too long.
+    # Never write through a link; a part that is too long is another file's.
     if osp.islink(part) or 0 < size < _length(part):
         os.unlink(part)
     retry = Retry(
@@ -63,7 +63,7 @@ def fetch(url: str, path: str, expected: str, size: int = 0) -> None:
     with requests.Session() as session:
         for scheme in ('http://', 'https://'):
             session.mount(scheme, HTTPAdapter(max_retries=retry))
-        # What several requests made may have begun as another file.
+        # Several requests may have got parts of different files: try again.
         for _ in range(2):
             several = _download(session, url, part, size)
             found = sha256(part)
@@ -81,7 +81,7 @@ def fetch(url: str, path: str, expected: str, size: int = 0) -> None:
 def _download(
     session: requests.Session, url: str, part: str, size: int
 ) -> bool:
-    """Bring a part to its end; whether several requests made it."""
+    """Complete a part, and return whether that took several requests."""
     begun = most = _length(part)
     several, tries = begun > 0, 0
     console = Console(stderr=True)
@@ -117,7 +117,7 @@ def _append(
     size: int,
     show: Callable[..., None],
 ) -> str:
-    """Ask for what a part lacks; why it lacks some still, or ''."""
+    """Request the rest of a part; return why it is incomplete, or ''."""
     headers = {'Accept-Encoding': 'identity'}
     if begun:
         headers['Range'] = f'bytes={begun}-'
@@ -131,15 +131,15 @@ def _append(
         status, sent = answer.status_code, answer.headers
         span = sent.get('Content-Range', '').startswith(f'bytes {begun}-')
         if begun and (status == 416 or status == 206 and not span):
-            # It begins as another file, or the server cannot do ranges.
+            # The part is another file's, or the server has no ranges.
             os.unlink(part)
             return f'HTTP {status}, not the rest of the file'
         if not answer.ok:
             raise Unavailable(f'HTTP {status} {answer.reason}')
         if status != 206:
             begun = 0
-        # What is there: read() keeps it until the chunk is full, and drops it
-        # where the body breaks off. urllib3 1 has neither.
+        # read1() returns what has arrived. read() waits for a full chunk and
+        # loses it if the body breaks off; that of urllib3 1 loses nothing.
         read = getattr(answer.raw, 'read1', answer.raw.read)
         try:
             with open(part, 'ab' if begun else 'wb') as file:
@@ -170,7 +170,7 @@ def _length(part: str) -> int:
 
 
 def _innermost(error: BaseException) -> str:
-    """The sentence at the bottom of what urllib3 wraps."""
+    """The message of the first error in a chain of them."""
     while error.__context__ is not None:
         error = error.__context__
     return str(error) or type(error).__name__

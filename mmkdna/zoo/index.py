@@ -1,4 +1,4 @@
-"""What the zoo has: entries, read from metafiles in the OpenMMLab form."""
+"""The index of the zoo: the entries of metafiles in OpenMMLab's form."""
 
 import difflib
 import os.path as osp
@@ -13,8 +13,8 @@ from ..errors import BadInput, check, check_int
 
 INDEX = 'model-index.yml'
 RECIPES = 'configs/metafile.yml'
-"""Entries without a file of their own. Not in the index: mim would find
-nothing to download for them."""
+"""Entries without a file. The index does not list them: mim expects a file
+for each."""
 _LIST = '; python -m mmkdna.zoo list shows all'
 
 _NAME = re.compile(r'(?!.*\.\.)[A-Za-z0-9][\w.+-]*')
@@ -26,16 +26,15 @@ class Entry:
     """A model of the zoo.
 
     Args:
-        name: What ``mmkdna://`` names.
+        name: The NAME of ``mmkdna://NAME``.
         config: Path of its config, relative to the index.
         metadata: As in the metafile.
         results: As in the metafile: task, data set, metrics.
-        weights: Where its file is: a path relative to the index, or a URL;
-            None for a recipe or a derived entry.
-        sha256: Of the file, 64 hexadecimal digits.
-        size: Of the file, in bytes.
-        source: Of a derived entry, the checkpoint that it is made from;
-            empty for others.
+        weights: Path of its file, relative to the index, or a URL; None for
+            a recipe or a derived entry.
+        sha256: SHA-256 of the file, 64 hexadecimal digits.
+        size: Size of the file in bytes.
+        source: The checkpoint that a derived entry is made from, else ``''``.
         root: The folder of the index.
     """
 
@@ -51,7 +50,7 @@ class Entry:
 
     @property
     def file(self) -> str:
-        """Name of its file, wherever that is."""
+        """The name of its file."""
         return (self.weights or '').rpartition('/')[2]
 
     @property
@@ -71,14 +70,14 @@ class Entry:
         )
 
     def path(self, location: str) -> str:
-        """Where its config or file is; a URL is where it says."""
+        """The path of its config or file; a URL stays as it is."""
         if is_url(location):
             return location
         return osp.join(self.root, location)
 
 
 def default_root() -> str:
-    """Where the index is: the repository, or what the package ships.
+    """The folder of the index: ``.mim`` of the package, or the repository.
 
     Raises:
         BadInput: If it is in neither.
@@ -94,10 +93,10 @@ def default_root() -> str:
 
 
 def find(name: str) -> Entry:
-    """The entry of a name.
+    """The entry with this name.
 
     Raises:
-        BadInput: If there is none; as :func:`read_index`.
+        BadInput: If there is none, or the index cannot be read.
     """
     if not is_name(name):
         raise BadInput(f'mmkdna://{name}: expected {_LETTERS}{_LIST}')
@@ -110,11 +109,11 @@ def find(name: str) -> Entry:
 
 
 def read_index() -> dict[str, Entry]:
-    """The entries of this installation by name, as its metafiles order them.
+    """All entries by name, in the order of the metafiles.
 
     Raises:
-        BadInput: If a file is missing or does not parse, or an entry lacks
-            something.
+        BadInput: If a file is missing or does not parse, or an entry is
+            incomplete.
     """
     root = default_root()
     files = _listed(osp.join(root, INDEX), 'Import')
@@ -183,19 +182,19 @@ def _entry(model: Any, where: str, root: str) -> Entry:
 
 
 def _of(kind: type, value: Any, what: str) -> Any:
-    """The value, if it is of this kind."""
+    """Return a value, or raise BadInput if it is of another type."""
     names: dict[type, str] = {dict: 'a mapping', list: 'a list', str: 'a str'}
     check(what, value, isinstance(value, kind), names[kind])
     return value
 
 
 def is_name(text: object) -> bool:
-    """Whether an entry, and so a file of it, may be called so."""
+    """Whether an entry and its file can have this name."""
     return isinstance(text, str) and _NAME.fullmatch(text) is not None
 
 
 def is_url(location: str) -> bool:
-    """Whether a location is one of the web, not of this machine."""
+    """Whether a location is a URL, not a path."""
     return location.startswith(('http://', 'https://'))
 
 

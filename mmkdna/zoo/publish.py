@@ -1,4 +1,4 @@
-"""From a checkpoint of a run to a file of the zoo, and its entry."""
+"""Make a file of the zoo and its entry from the checkpoint of a run."""
 
 import json
 import os
@@ -29,7 +29,7 @@ Results = list[dict[str, Any]]
 def notes_of(
     cfg: Config, model: nn.Module, more: Mapping[str, str]
 ) -> dict[str, str]:
-    """What is saved with weights of a model, or of a part of one."""
+    """The metadata of a file with the weights of a model or of a part."""
     families = [
         dict(parent=parent.name, children=[child.name for child in children])
         for parent, children in list_families(model)
@@ -46,15 +46,15 @@ def notes_of(
 
 @dataclass(frozen=True)
 class Release:
-    """What is published of a checkpoint.
+    """What is published from a checkpoint.
 
     Args:
         config: Path of its config.
         weights: By name.
         notes: Saved with them, see :func:`notes_of`.
         training: How it was trained, for the entry: epochs, iterations, seed.
-        log: What its run logged, a JSON object a line; empty where the log
-            is not beside the checkpoint.
+        log: Lines of the run's log, a JSON object each; empty if there is
+            no log beside the checkpoint.
     """
 
     config: str
@@ -72,23 +72,23 @@ class Release:
 def prepare(
     checkpoint: str, cfg: Config, ema: bool = False, half: bool = False
 ) -> Release:
-    """Take from a checkpoint what is published.
+    """Read a checkpoint and check it for a publication.
 
     Args:
-        checkpoint: Of a run.
+        checkpoint: Path of the checkpoint of a run.
         cfg: Its config.
         ema: Publish the averaged weights of ``EMAHook``.
-        half: In float16.
+        half: Convert the weights to float16.
 
     Raises:
-        BadInput: If it does not hold the whole model of the config, as the
-            model itself saves it; if ``ema`` finds no averaged weights, or
-            ``half`` a number that is too large.
+        BadInput: If the checkpoint is not of the whole model of the config;
+            if ``ema`` finds no averaged weights, or ``half`` a number that is
+            too large for float16.
     """
     loaded = read_checkpoint(checkpoint)
     weights, model = _trained(loaded, checkpoint, ema), build_model(cfg)
     wrong = f'{checkpoint} is not of the model of {cfg.filename}: '
-    # Plain weights would load, too, but they are not those of this config.
+    # Plain weights would load, too, but are not of this config.
     for family in list_families(model):
         for child in family.children:
             if (kernel := f'{child.name}.weight') in weights:
@@ -104,7 +104,7 @@ def prepare(
         raise BadInput(
             f'{wrong}missing {missing[:3]}, unexpected {unexpected[:3]}'
         )
-    # By the names of now: the checkpoint may be of an earlier version.
+    # With the names of this version: those of the file may be older.
     weights = model.state_dict()
     if half:
         weights = {key: _halved(key, value) for key, value in weights.items()}
@@ -161,17 +161,17 @@ def publish(
 ) -> str:
     """Write the file of an entry, and the log of its run beside it.
 
-    The file is called by the name and eight digits of its SHA-256.
+    The file is ``NAME-HASH.safetensors``, with 8 digits of its SHA-256.
 
     Args:
         release: What is published.
-        folder: Of the file.
-        name: Of the entry.
-        metadata: Training, parameters and the like.
-        results: Of the tests.
+        folder: Folder for the file.
+        name: Name of the entry.
+        metadata: More for the entry: training data, parameters.
+        results: Results of tests, for file and entry.
 
     Returns:
-        The entry, for a metafile.
+        The entry as YAML, for a metafile.
     """
     beside = osp.join(folder, f'{name}.safetensors')
     release.write(beside, results)

@@ -14,16 +14,16 @@ SCHEME = 'mmkdna://'
 
 
 def resolve(name: str) -> str:
-    """The path of an entry's file, downloaded or made where it is missing.
+    """The path of an entry's file; a missing file is downloaded or made.
 
     In a distributed job all processes have to call it: the first one
     downloads, and the others wait.
 
     Args:
-        name: Of the entry, with or without ``mmkdna://``.
+        name: Name of the entry, with or without ``mmkdna://``.
 
     Raises:
-        BadInput: If there is no such entry, or no way to its file.
+        BadInput: If there is no such entry, or its file cannot be had.
     """
     # Only here: it needs requests, rich and yaml.
     from .derive import locate
@@ -43,7 +43,7 @@ def resolve(name: str) -> str:
 
 
 def local_path(path: str) -> str:
-    """A checkpoint's path; that of its file for a ``mmkdna://NAME``.
+    """The path of a checkpoint; ``mmkdna://NAME`` becomes that of its file.
 
     Raises:
         BadInput: As :func:`resolve`.
@@ -52,7 +52,7 @@ def local_path(path: str) -> str:
 
 
 def _load(filename: str, map_location: Any = None) -> dict[str, Any]:
-    """mmengine's loader; it runs nothing that a file holds."""
+    """Load a checkpoint for mmengine, without running its code."""
     return read_checkpoint(local_path(filename), map_location or 'cpu')
 
 
@@ -63,11 +63,11 @@ def register_schemes() -> None:
 
 
 def load_tensors_only() -> None:
-    """From here on no checkpoint that this process loads runs code.
+    """From now on, no checkpoint that this process loads can run code.
 
-    mmengine falls back to a full unpickling where tensors alone do not load.
-    torch has a variable that no caller overrules; it holds for what comes
-    from the web as well.
+    mmengine unpickles everything if tensors alone do not load. torch has an
+    environment variable that no caller can overrule. It also covers files
+    from the web.
     """
     os.environ.pop('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', None)
     os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'

@@ -1,4 +1,4 @@
-"""Where the files of the zoo are: the cache, mirrors, the index's own."""
+"""Find a file of the zoo: in the cache, on a mirror, at its own address."""
 
 import os
 import os.path as osp
@@ -15,7 +15,7 @@ from .index import is_url
 
 
 def home() -> str:
-    """The cache: ``MMKDNA_HOME``, or ``~/.cache/mmkdna``."""
+    """The folder of the cache: ``MMKDNA_HOME``, or ``~/.cache/mmkdna``."""
     folder = os.environ.get('MMKDNA_HOME') or '~/.cache/mmkdna'
     return osp.abspath(osp.expanduser(folder))
 
@@ -42,8 +42,8 @@ def obtain(
         locations: Paths and URLs, after the mirrors.
 
     Raises:
-        BadInput: If it is nowhere, with what was tried; if the cache cannot
-            be written.
+        BadInput: If no location has it (the error lists them), or the cache
+            cannot be written.
     """
     cached = osp.join(home(), file)
     if osp.isdir(cached):
@@ -85,7 +85,7 @@ def _is_whole(path: str, expected: str) -> bool:
 
 @contextmanager
 def locked(path: str) -> Iterator[None]:
-    """Alone among the processes that ask for this file of the cache.
+    """Let one process at a time write this file of the cache.
 
     Raises:
         BadInput: If the cache cannot be written.

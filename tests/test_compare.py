@@ -1,6 +1,7 @@
-"""tools/compare.py on a handful of images."""
+"""experiments/compare.py on a handful of images."""
 
 import json
+import sys
 
 import cv2
 import numpy as np
@@ -10,6 +11,10 @@ from matplotlib.image import imread
 from mmengine.config import Config
 
 from mmkdna.errors import BadInput
+
+sys.path.insert(0, str(ROOT / 'experiments'))
+
+import compare
 
 CONFIG = f"""
 _base_ = '{ROOT}/configs/digits/kdna_r18.py'
@@ -50,8 +55,7 @@ def runs(folder):
     }
 
 
-def test_types_are_compared_and_finished_runs_kept(tool, config, tmp_path):
-    compare = tool('compare')
+def test_types_are_compared_and_finished_runs_kept(config, tmp_path):
     arguments = [config, '--epochs', '1', '--rounds', '2', '--batch', '2']
     types = ['--types', 'KernelDNA', 'ODConv,experts=2']
     compare.main([*arguments, *types, '--seeds', '0'])
@@ -105,9 +109,9 @@ def test_types_are_compared_and_finished_runs_kept(tool, config, tmp_path):
         (['--types', 'Conv'], "there is no conv type 'Conv'"),
     ],
 )
-def test_what_cannot_be_compared_is_named(tool, config, arguments, message):
+def test_what_cannot_be_compared_is_named(config, arguments, message):
     with pytest.raises(BadInput, match=message):
-        tool('compare').main([config, *arguments])
+        compare.main([config, *arguments])
 
 
 @pytest.mark.parametrize(
@@ -118,7 +122,20 @@ def test_what_cannot_be_compared_is_named(tool, config, arguments, message):
         (['--rounds', '1'], '1: expected a whole number of at least 2'),
     ],
 )
-def test_a_wrong_argument_is_named(tool, capsys, arguments, message):
+def test_a_wrong_argument_is_named(capsys, arguments, message):
     with pytest.raises(SystemExit):
-        tool('compare').main(['tiny.py', *arguments])
+        compare.main(['tiny.py', *arguments])
     assert message in capsys.readouterr().err
+
+
+def test_annealing_takes_its_part_in_the_unit_of_the_run():
+    for train_cfg, fraction, expected in (
+        (dict(max_epochs=30), 0.1, dict(epochs=3)),
+        (dict(max_epochs=8), 0.5, dict(epochs=4)),
+        (dict(max_epochs=2), 0.1, dict(epochs=1)),
+        (dict(max_iters=500), 0.1, dict(iters=50)),
+    ):
+        cfg = Config(dict(train_cfg=train_cfg))
+        assert compare.annealing(cfg, fraction) == dict(
+            type='TemperatureHook', **expected
+        )
