@@ -14,13 +14,13 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from scores import draw_scores, scores_table
+from scores import draw_scores, scores_table, write_table
 
 from mmkdna import cli
 from mmkdna.datasets import prepare_data
 from mmkdna.errors import BadInput
-from mmkdna.files import write_json, write_text
-from mmkdna.measure import rows, show, subjects
+from mmkdna.files import write_json
+from mmkdna.measure import rows, subjects
 from mmkdna.measure.configs import (
     CONV_TYPES,
     conv_cfgs,
@@ -177,8 +177,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     title = f'{name}, seeds {seeds}, {unit} {number}, {device}'
     write_json(dict(title=title, rows=found), root / 'results.json')
     draw_scores(found, title, root / 'comparison.png')
-    table = show.as_text(scores_table(found))
-    write_text(table, root / 'table.md')
+    table = write_table(scores_table(found), root / 'table.md')
     print(f'\n{title}\n\n{table}\nAll of it is in {root}.')
 
 

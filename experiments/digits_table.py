@@ -13,13 +13,14 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, load_checkpoint
 from rich import box
 from rich.table import Table
+from scores import write_table
 
 from mmkdna import cli
 from mmkdna.datasets import prepare_data
 from mmkdna.measure.configs import input_size
 from mmkdna.measure.rows import Rows, measured
 from mmkdna.measure.runs import SCORES, find_run, last_scores
-from mmkdna.measure.show import number, quartiles, write_table
+from mmkdna.measure.show import number, quartiles
 from mmkdna.measure.subjects import Conditions, config_subject
 from mmkdna.zoo import load_tensors_only
 

@@ -6,11 +6,13 @@ from pathlib import Path
 
 from rich.table import Table
 
+from mmkdna.files import write_text
 from mmkdna.measure.configs import PLAIN
 from mmkdna.measure.rows import Rows
 from mmkdna.measure.show import (
     Text,
     as_table,
+    as_text,
     draw_points,
     number,
     quartiles,
@@ -52,3 +54,10 @@ def draw_scores(rows: Rows, title: str, path: Path) -> None:
     title = f'{title}\n(in brackets: time of a training step over plain)'
     what = f'{score}, percent (mean, standard deviation)'
     draw_points({title: points}, what, path, 'linear')
+
+
+def write_table(table: Table, path: Path) -> str:
+    """Write a table to a file; return the text."""
+    text = as_text(table)
+    write_text(text, path)
+    return text

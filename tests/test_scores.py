@@ -5,11 +5,9 @@ import sys
 from helpers import ROOT
 from matplotlib.image import imread
 
-from mmkdna.measure.show import as_text
-
 sys.path.insert(0, str(ROOT / 'experiments'))
 
-from scores import draw_scores, scores_table
+from scores import draw_scores, scores_table, write_table
 
 
 def test_what_memory_does_not_hold_has_a_row(tmp_path):
@@ -21,7 +19,7 @@ def test_what_memory_does_not_hold_has_a_row(tmp_path):
         'ODConv': row,
         'FDConv': dict(scores=scores),
     }
-    table = as_text(scores_table(rows))
+    table = write_table(scores_table(rows), tmp_path / 'table.md')
     assert table.count('out of memory') == 2
     assert table.count('51.00 ± 1.41') == 3
     draw_scores(rows, 'two', tmp_path / 'two.png')
