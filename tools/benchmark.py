@@ -44,8 +44,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     add('--device', default=get_device(), help='default: %(default)s')
     add('--dtype', choices=subjects.DTYPES, default='float32', help='autocast')
     for flag, text in (
-        ('--channels-last', 'use this memory format for weights and inputs'),
-        ('--compile', 'use torch.compile'),
         ('--baked', 'bake and fuse BatchNorms first; forward only'),
         ('--saved', 'do not time; count what training saves for backward'),
         ('--markdown', 'print Markdown tables'),
@@ -65,10 +63,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     chosen = args.modes or modes[: 1 if args.baked else 2]
     cli.quiet()
     console, panels = Console(width=200 if args.markdown else None), {}
-    backend = 'inductor' if args.compile else ''
-    options = (args.device, args.dtype, args.channels_last, backend)
     for name, build, size, types in targets(args):
-        how = subjects.Conditions(args.batch, size, *options)
+        how = subjects.Conditions(args.batch, size, args.device, args.dtype)
         built = rows.build_subjects(types, partial(build, how=how))
         if args.baked:
             name += ', baked and fused'

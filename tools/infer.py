@@ -32,14 +32,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.check_checkpoint(args.checkpoint)
     check_images(args.images)
     load_tensors_only()
-    draw_found(
-        cfg,
-        args.checkpoint,
-        args.images,
-        args.out_dir,
-        args.device,
-        args.threshold,
-    )
+    how = args.out_dir, args.device, args.threshold
+    draw_found(cfg, args.checkpoint, args.images, *how)
     for path in args.images:
         print(f'{path}: drawn in {osp.join(args.out_dir, "vis")}')
 

@@ -27,15 +27,17 @@ TASKS = dict(
 )
 
 
-def scores(cfg, release: Release, work_dir: str) -> dict[str, float]:
-    """The metrics of the very weights that are published, in percent."""
+def tested(cfg, release: Release, args) -> dict:
+    """Score the weights that are published; the entry of the metafile."""
     with tempfile.TemporaryDirectory() as folder:
         cfg.load_from = osp.join(folder, 'tested.safetensors')
         release.write(cfg.load_from, [])
-        cfg.work_dir = work_dir
+        cfg.work_dir = args.work_dir
         prepare_data(cfg, ['test_dataloader'])
         found = in_percent(cli.build_runner(cfg).test())
-    return {title: round(value, 3) for title, value in found.items()}
+    metrics = {title: round(value, 3) for title, value in found.items()}
+    task = TASKS[configs.library(cfg)]
+    return dict(Task=task, Dataset=args.dataset, Metrics=metrics)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -57,11 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not is_name(name):
         parser.error(f'--name {name}: expected letters, digits, . - and _')
     release = prepare(local_path(args.src), cfg, args.ema, args.half)
-    results = []
-    if args.test:
-        result = dict(Task=TASKS[configs.library(cfg)], Dataset=args.dataset)
-        metrics = scores(cfg, release, args.work_dir)
-        results.append({**result, 'Metrics': metrics})
+    results = [tested(cfg, release, args)] if args.test else []
     size = args.size or configs.input_size(cfg)
     model = configs.build_model(cfg)
     metadata = {

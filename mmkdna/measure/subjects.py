@@ -272,12 +272,9 @@ def config_subject(
         data = model.data_preprocessor(batch, training)
         data['inputs'] = how.place(data['inputs'])
         if not training:
-            return network(**data, mode='tensor')
-        return model.parse_losses(network(**data, mode='loss'))[0]
+            return model(**data, mode='tensor')
+        return model.parse_losses(model(**data, mode='loss'))[0]
 
-    network: Any = model
-    if how.backend:
-        network = torch.compile(model, backend=how.backend)
     wrapper = build_optim_wrapper(model, dict(optimizer, type='OptimWrapper'))
     count = multiply_adds(model, (3, *how.size))
     return Subject(model, forward, count, how, wrapper)
