@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mmcv
 import numpy as np
@@ -201,14 +201,11 @@ def train(
     groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for name, parameter in net.named_parameters():
         groups[decays(name, parameter)].append(parameter)
-    optimizer = torch.optim.SGD(
-        [
-            {'params': groups[True], 'weight_decay': recipe.decay},
-            {'params': groups[False]},
-        ],
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-    )
+    parts: list[dict[str, Any]] = [
+        {'params': groups[True], 'weight_decay': recipe.decay},
+        {'params': groups[False]},
+    ]
+    optimizer = torch.optim.SGD(parts, lr=recipe.lr, momentum=recipe.momentum)
     begin = time.process_time()
     order: list[Tensor] = []
     for step in range(steps):

@@ -144,8 +144,9 @@ class Comparison:
         def anneal(progress: float) -> None:
             set_temperatures(layers, min(progress / _PUBLISHED, 1))
 
-        options = dict(criterion=criterion, each_step=anneal)
-        cifar.train(net, train, recipe, seed, **options)
+        cifar.train(
+            net, train, recipe, seed, criterion=criterion, each_step=anneal
+        )
         with self.autocast():
             return cifar.accuracy(net, test)
 

@@ -113,7 +113,6 @@ def _members(module: nn.Module) -> dict[str, KernelDNALayer]:
     }
 
 
-@torch.no_grad()
 def _refuse_baked(
     members: Iterable[str], state: Mapping, prefix: str, metadata: Mapping
 ) -> None:
@@ -127,6 +126,7 @@ def _refuse_baked(
         )
 
 
+@torch.no_grad()
 def translate(
     module: nn.Module,
     state_dict: dict[str, Tensor],
