@@ -24,7 +24,7 @@ from mmkdna import cli
 from mmkdna.errors import BadInput
 from mmkdna.files import write_json, written_beside
 from mmkdna.measure.complexity import multiply_adds, parameters
-from mmkdna.measure.show import save
+from mmkdna.measure.pictures import save
 
 Run = Mapping[str, Any]
 SIZE = (3, 32, 32)

@@ -1,22 +1,26 @@
 """Scores of several runs beside size and time: a table and a picture."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from rich.table import Table
 
 from mmkdna.files import write_text
 from mmkdna.measure.configs import PLAIN
+from mmkdna.measure.pictures import save
 from mmkdna.measure.rows import Rows
 from mmkdna.measure.show import (
     Text,
     as_table,
     as_text,
-    draw_points,
     number,
     quartiles,
 )
+
+Point = tuple[float, float, float, float]
 
 
 def scores_table(rows: Rows) -> Table:
@@ -54,6 +58,46 @@ def draw_scores(rows: Rows, title: str, path: Path) -> None:
     title = f'{title}\n(in brackets: time of a training step over plain)'
     what = f'{score}, percent (mean, standard deviation)'
     draw_points({title: points}, what, path, 'linear')
+
+
+def draw_points(
+    panels: Mapping[str, Mapping[str, Point]],
+    what: str,
+    path: str | Path,
+    scale: str,
+) -> None:
+    """Draw points with error bars over the number of parameters.
+
+    Args:
+        panels: For each title the points by their names: parameters, value,
+            lower end and upper end of the error bar.
+        what: Label of the vertical axis.
+        path: PNG file to write.
+        scale: Of the vertical axis: ``'linear'`` or ``'log'``.
+    """
+    figure = Figure((6.5 * len(panels), 4.5), dpi=110, layout='constrained')
+    (axes,) = figure.subplots(1, len(panels), squeeze=False)
+    for axis, (title, points) in zip(axes, panels.items(), strict=True):
+        for name, (parameters, y, low, high) in points.items():
+            x = parameters / 1e6
+            axis.errorbar(x, y, [[y - low], [high - y]], fmt='o', capsize=3)
+            where = dict(xytext=(8, 5), textcoords='offset points')
+            axis.annotate(name, (x, y), fontsize=8, **where)
+        axis.margins(x=0.3, y=0.15)
+        axis.set(xlabel='parameters, millions', ylabel=what)
+        axis.set(xscale='log', yscale=scale)
+        axis.set_title(title.replace(', ', '\n', 1), fontsize=9)
+        logarithmic = [axis.xaxis]
+        if scale == 'log':
+            axis.axhline(1, color='grey', linewidth=0.8, linestyle=':')
+            logarithmic.append(axis.yaxis)
+        for one in logarithmic:
+            low, high = one.get_view_interval()
+            few = (1, 2, 5), (1, 1.2, 1.5, 2, 3, 5, 7)
+            one.set_major_locator(LogLocator(subs=few[high < 20 * low]))
+            one.set_major_formatter('{x:g}')
+            one.set_minor_formatter('')
+    save(figure, path)
 
 
 def write_table(table: Table, path: Path) -> str:

@@ -1,6 +1,7 @@
 """tools/benchmark.py: what it times, prints and refuses."""
 
 import json
+import sys
 
 import pytest
 import torch
@@ -13,6 +14,10 @@ from mmkdna.measure.configs import (
 )
 from mmkdna.peers import ODConv2d
 
+sys.path.insert(0, str(ROOT / 'experiments'))
+
+import draw_times
+
 CLASSIFIER = str(ROOT / 'configs/digits/kdna_r18.py')
 SMALL = ('--size', '32x32', '--rounds', '2', '--device', 'cpu')
 
@@ -22,7 +27,7 @@ def test_a_layer_is_timed_with_every_type(tool, capsys, tmp_path):
     tool('benchmark').main(
         [
             *('--layer', '16x16x3', '--markdown', *SMALL),
-            *('--json', str(out), '--png', str(png)),
+            *('--json', str(out)),
         ]
     )
     tables = json.loads(out.read_text())
@@ -45,6 +50,7 @@ def test_a_layer_is_timed_with_every_type(tool, capsys, tmp_path):
         assert plain['parameters'] == 2 * 16 * 16 * 9
         assert ours['parameters'] < 0.6 * plain['parameters']
         assert plain['multiply_adds'] == 16 * 16 * 9 * 32 * 32
+    draw_times.main([str(out), str(png)])
     assert imread(png).std() > 0.01
 
 
@@ -89,6 +95,8 @@ def test_what_a_detector_keeps_is_printed(
     # Gates and norms of the size of an image's channels, no map.
     assert plain < ours < 1.01 * plain
     assert f'{ours / plain:.4f}' in capsys.readouterr().out
+    with pytest.raises(BadInput, match='no times to draw'):
+        draw_times.main([str(out), 'unused.png'])
 
 
 def test_a_type_that_does_not_fit_is_a_row(tool, monkeypatch, capsys):
@@ -140,7 +148,6 @@ def test_what_cannot_be_timed_is_named(tool, arguments, message):
         (['--layer', '16x16x3', '--size', '0x5'], '0x5: expected HEIGHTxWID'),
         (['--rounds', '1'], '1: expected a whole number of at least 2'),
         (['--batch', 'two'], 'two: expected a whole number of at least 1'),
-        ([CLASSIFIER, '--saved', '--png', 'a'], '--saved --png: expected one'),
         ([CLASSIFIER, '--baked', '--modes', 'step'], '--baked: expected no'),
         ([CLASSIFIER, '--baked', '--saved'], '--baked: expected no other'),
     ],

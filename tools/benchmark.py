@@ -49,15 +49,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         ('--markdown', 'print Markdown tables'),
     ):
         add(flag, action='store_true', help=text)
-    add('--json', help='file to write the figures to')
-    add('--png', help='file to draw the times to')
+    add(
+        '--json',
+        help='file for the figures; experiments/draw_times.py draws it',
+    )
     args = parser.parse_args(argv)
     if not (args.config or args.layer or args.backbone):
         parser.error('nothing to time: expected configs, --layer, --backbone')
     if args.layer and not args.size:
         parser.error('--layer: expected --size of its input, such as 50x84')
-    if args.saved and args.png:
-        parser.error('--saved --png: expected one of them')
     if args.baked and (args.saved or set(args.modes or ()) - {'forward'}):
         parser.error('--baked: expected no other mode than forward')
     chosen = args.modes or modes[: 1 if args.baked else 2]
@@ -77,8 +77,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             console.print(show.figures_table(title, found, args.markdown))
     if args.json:
         write_json(panels, args.json)
-    if args.png:
-        show.draw_times(panels, args.png)
 
 
 if __name__ == '__main__':

@@ -17,9 +17,9 @@ from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 
 from ..errors import BadInput
+from ..files import written_beside
 from .configs import library
 from .runs import in_percent, read_log
-from .show import save
 
 
 def check_images(paths: Sequence[str]) -> None:
@@ -142,3 +142,9 @@ def draw_curves(work_dir: Path, path: Path) -> dict[int, dict[str, float]]:
         axes.grid(alpha=0.3)
     save(figure, path)
     return scores
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a figure to a PNG file."""
+    with written_beside(path) as beside:
+        figure.savefig(beside, format='png')

@@ -1,20 +1,15 @@
-"""Tables and pictures of what was measured."""
+"""Tables of what was measured."""
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ..files import written_beside
 from .configs import PLAIN
 from .rows import Row, Rows
 
 Text = Callable[[Row], str]
-Point = tuple[float, float, float, float]
 
 
 def number(key: str, style: str, unit: float = 1) -> Text:
@@ -72,65 +67,6 @@ def figures_table(title: str, rows: Rows, markdown: bool) -> Table:
                 ('ratio', number(key, '.3f' if timed else '.4f', base)),
             ]
     return as_table(rows, columns, title, markdown)
-
-
-def draw_times(panels: Mapping[str, Rows], path: str) -> None:
-    """Draw the ratio of times over parameters, a panel for each table."""
-    points = {
-        title: {
-            name: (row['parameters'], row['ratio'], *row['quartiles'])
-            for name, row in rows.items()
-            if 'ratio' in row
-        }
-        for title, rows in panels.items()
-    }
-    draw_points(points, 'time over the plain one (quartiles)', path, 'log')
-
-
-def draw_points(
-    panels: Mapping[str, Mapping[str, Point]],
-    what: str,
-    path: str | Path,
-    scale: str,
-) -> None:
-    """Draw points with error bars over the number of parameters.
-
-    Args:
-        panels: For each title the points by their names: parameters, value,
-            lower end and upper end of the error bar.
-        what: Label of the vertical axis.
-        path: PNG file to write.
-        scale: Of the vertical axis: ``'linear'`` or ``'log'``.
-    """
-    figure = Figure((6.5 * len(panels), 4.5), dpi=110, layout='constrained')
-    (axes,) = figure.subplots(1, len(panels), squeeze=False)
-    for axis, (title, points) in zip(axes, panels.items(), strict=True):
-        for name, (parameters, y, low, high) in points.items():
-            x = parameters / 1e6
-            axis.errorbar(x, y, [[y - low], [high - y]], fmt='o', capsize=3)
-            where = dict(xytext=(8, 5), textcoords='offset points')
-            axis.annotate(name, (x, y), fontsize=8, **where)
-        axis.margins(x=0.3, y=0.15)
-        axis.set(xlabel='parameters, millions', ylabel=what)
-        axis.set(xscale='log', yscale=scale)
-        axis.set_title(title.replace(', ', '\n', 1), fontsize=9)
-        logarithmic = [axis.xaxis]
-        if scale == 'log':
-            axis.axhline(1, color='grey', linewidth=0.8, linestyle=':')
-            logarithmic.append(axis.yaxis)
-        for one in logarithmic:
-            low, high = one.get_view_interval()
-            few = (1, 2, 5), (1, 1.2, 1.5, 2, 3, 5, 7)
-            one.set_major_locator(LogLocator(subs=few[high < 20 * low]))
-            one.set_major_formatter('{x:g}')
-            one.set_minor_formatter('')
-    save(figure, path)
-
-
-def save(figure: Figure, path: str | Path) -> None:
-    """Write a figure to a PNG file."""
-    with written_beside(path) as beside:
-        figure.savefig(beside, format='png')
 
 
 def as_text(table: Table) -> str:
