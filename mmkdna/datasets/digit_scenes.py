@@ -92,7 +92,7 @@ def _draw_glyph(
     ink = cv2.resize(glyph, (size, size), interpolation=cv2.INTER_CUBIC)
     angle = rng.uniform(-spec.max_rotation, spec.max_rotation)
     ink = mmcv.imrotate(np.pad(ink, margin), -angle)
-    # A steeper edge than the 8 x 8 original's, so that a mask has a border.
+    # Sharpen the edge that the enlarged glyph has, so that masks are clear.
     ink = np.clip((ink - 0.25) / 0.35, 0, 1)
     rows, columns = np.nonzero(ink > 0.5)
     return ink[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
@@ -156,7 +156,7 @@ def _compose_scene(
 
 
 def _crop(image: np.ndarray, box: list[float]) -> np.ndarray:
-    """The square around a box, with a margin where the image has one."""
+    """The square around a box, with a margin inside of the image."""
     x, y, width, height = box
     half = (max(width, height) - 1) * (0.5 + _CROP_MARGIN)
     rows, columns = (
