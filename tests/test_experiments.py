@@ -170,3 +170,13 @@ def test_runs_that_are_not_there_are_named(tmp_path):
     (tmp_path / 'plain_r18').mkdir()
     with pytest.raises(FileNotFoundError, match='kdna_r18 holds no finished'):
         main([str(tmp_path)])
+
+
+def test_the_ways_to_start_are_printed(capsys):
+    runpy.run_path(
+        str(ROOT / 'experiments/adoption_start.py'), run_name='__main__'
+    )
+    out = capsys.readouterr().out
+    # As in docs/pretrained.md.
+    assert 'cifar   once+teacher  end   n=3  83.86 +- 0.25' in out
+    assert 'digits  once          mask  n=3  68.73 +- 0.47' in out

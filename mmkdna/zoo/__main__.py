@@ -23,27 +23,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = plain_parser(__doc__)
     parser.prog = 'mmkdna.zoo'
     commands = parser.add_subparsers(dest='command', required=True)
-    for command, argument, many, text in (
-        ('list', '', 0, 'all entries'),
-        ('show', 'NAME', 1, 'all details of an entry'),
-        ('download', 'NAME', '+', 'download or make the files of entries'),
-        ('verify', 'NAME', '*', 'check the files on this machine'),
-        ('where', 'NAME', '*', 'where mmkdna looks for files and finds them'),
+    for command, many, text in (
+        ('list', '*', 'state and metrics of entries, of all by default'),
+        ('show', 1, 'all details of an entry'),
+        ('download', '+', 'download or make the files of entries'),
+        ('verify', '*', 'check the files on this machine'),
+        ('where', '*', 'where mmkdna looks for files and finds them'),
     ):
         sub = commands.add_parser(command, help=text)
-        if argument:
-            sub.add_argument('names', nargs=many, metavar=argument)
+        sub.add_argument('names', nargs=many, metavar='NAME')
     args = parser.parse_args(argv)
     # It logs to where the paths are printed.
     MMLogger.get_current_instance().setLevel('WARNING')
+    entries = [find(name.removeprefix(SCHEME)) for name in args.names]
     if args.command == 'list':
         table = Table(Column('name', overflow='fold'), 'state', 'metrics')
-        for entry in read_index().values():
+        for entry in entries or read_index().values():
             table.add_row(entry.name, entry.state, entry.metrics)
         Console().print(table)
-        return
-    entries = [find(name.removeprefix(SCHEME)) for name in args.names]
-    if args.command == 'show':
+    elif args.command == 'show':
         (entry,) = entries
         known = {
             'name': f'{SCHEME}{entry.name}',
