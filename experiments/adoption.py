@@ -18,7 +18,6 @@ run whose result is there is not run again.
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -153,9 +152,12 @@ def start(plain: ResNet, way: Way, base: Base) -> nn.Module:
     if way.by != 'sharing':
         ours = mmkdna.convert(net, **base.sizes[way.size])
         _, build, degrees = CONTROLS[way.by]
-        return networks.nearest(
-            partial(build, plain), degrees, parameters(ours)
+        degree = networks.nearest_degree(
+            lambda degree: parameters(build(plain, degree)),
+            degrees,
+            parameters(ours),
         )
+        return build(plain, degree)
     if not (way.size or way.rank):
         return net
     mmkdna.convert(net, **(ALL if way.rank else base.sizes[way.size]))
@@ -247,7 +249,9 @@ def train(
         net, images('train'), recipe, seed, criterion=criterion
     )
     if name == 'plain':
-        results.keep_weights(net, there.folder / f'plain-{seed}.safetensors')
+        results.keep_weights(
+            net.state_dict(), there.folder / f'plain-{seed}.safetensors'
+        )
     return dict(
         start=first,
         accuracy=cifar.accuracy(net, images('test')),

@@ -135,7 +135,9 @@ def train(
         each_step=partial(anneal, net),
     )
     if name == 'plain':
-        results.keep_weights(net, there.folder / f'plain-{seed}.safetensors')
+        results.keep_weights(
+            net.state_dict(), there.folder / f'plain-{seed}.safetensors'
+        )
     return dict(
         accuracy=cifar.accuracy(net, images('test')),
         **results.size_of(net),

@@ -16,7 +16,6 @@ from mmkdna.errors import BadInput
 from mmkdna.families import Family
 from mmkdna.layers import StaticModulation
 from mmkdna.layers.adapter import modulate
-from mmkdna.measure.complexity import parameters
 
 
 def conv(inputs: int, outputs: int, size: int, stride: int) -> nn.Conv2d:
@@ -196,27 +195,26 @@ def cut(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     return up[:, :rank] * root, down[:rank] * root[:, None]
 
 
-def nearest(
-    build: Callable[[int], nn.Module], degrees: Sequence[int], target: int
-) -> nn.Module:
-    """The network whose parameters are nearest to a number of them.
+def nearest_degree(
+    count: Callable[[int], int], degrees: Sequence[int], target: int
+) -> int:
+    """The degree whose number of parameters is nearest to a target.
 
     Args:
-        build: Makes one; its parameters rise or fall with the degree.
+        count: The parameters at a degree; they rise or fall with it.
         degrees: To choose from, in order.
     """
     low, high = 0, len(degrees) - 1
-    counts = {i: parameters(build(degrees[i])) for i in (low, high)}
+    counts = {i: count(degrees[i]) for i in (low, high)}
     rising = counts[high] > counts[low]
     while high - low > 1:
         middle = (low + high) // 2
-        counts[middle] = parameters(build(degrees[middle]))
+        counts[middle] = count(degrees[middle])
         if (counts[middle] < target) == rising:
             low = middle
         else:
             high = middle
-    best = min((low, high), key=lambda i: abs(counts[i] - target))
-    return build(degrees[best])
+    return degrees[min((low, high), key=lambda i: abs(counts[i] - target))]
 
 
 @torch.no_grad()

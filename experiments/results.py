@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from mmengine.logging import MMLogger
 from rich.console import Console
 from rich.table import Table
-from torch import nn
+from torch import Tensor, nn
 
 from mmkdna import cli
 from mmkdna.errors import BadInput
@@ -113,11 +113,11 @@ def size_of(net: nn.Module) -> dict[str, int]:
     )
 
 
-def keep_weights(net: nn.Module, path: Path) -> None:
+def keep_weights(state: Mapping[str, Tensor], path: Path) -> None:
     """Write a network's state dict as safetensors, whole."""
     from safetensors.torch import save_file
 
-    state = {k: v.contiguous() for k, v in net.state_dict().items()}
+    state = {k: v.contiguous() for k, v in state.items()}
     with written_beside(path) as beside:
         save_file(state, beside)
 
@@ -127,15 +127,24 @@ def mean_and_spread(values: Sequence[float]) -> str:
     return f'{mean(values):.2f}{spread}'
 
 
-def as_table(results: Results, titles: Mapping[str, str], base: str) -> Table:
+def as_table(
+    results: Results,
+    titles: Mapping[str, str],
+    base: str,
+    scores: Sequence[str] = ('accuracy',),
+) -> Table:
     """A line for each name that has runs, its size beside the base's.
 
-    The column of starts is there where runs have one.
+    Args:
+        results: The runs, each with these scores.
+        titles: By name.
+        base: The name of what the others are compared with.
+        scores: Their means get a column each; so does a ``start``.
     """
-    starts = any('start' in run for run in results.runs.values())
+    if any('start' in run for run in results.runs.values()):
+        scores = ['start', *scores]
     table = Table('', 'runs', 'parameters', 'multiply-adds, M')
-    columns = ['seconds', *(['start'] if starts else []), 'accuracy']
-    for column in columns:
+    for column in ('seconds', *scores):
         table.add_column(column, justify='right')
     plain = results.of(base)
     for name, title in titles.items():
@@ -153,10 +162,10 @@ def as_table(results: Results, titles: Mapping[str, str], base: str) -> Table:
             f'{runs[0]["multiply_adds"] / 1e6:.1f}',
             f'{mean(run["seconds"] for run in runs):.0f}',
         ]
-        if starts:
-            found = [run['start'] for run in runs if 'start' in run]
+        for score in scores:
+            found = [run[score] for run in runs if score in run]
             row.append(mean_and_spread(found) if found else '')
-        table.add_row(*row, mean_and_spread([r['accuracy'] for r in runs]))
+        table.add_row(*row)
     return table
 
 
@@ -167,8 +176,13 @@ AXES = {
 }
 
 
-def draw(results: Results, titles: Mapping[str, str], path: Path) -> None:
-    """Accuracy against parameters, multiply-adds and training time."""
+def draw(
+    results: Results,
+    titles: Mapping[str, str],
+    path: Path,
+    score: str = 'accuracy',
+) -> None:
+    """A score against parameters, multiply-adds and training time."""
     figure = Figure((15, 5.5), dpi=110, layout='constrained')
     panels = figure.subplots(1, len(AXES), sharey=True)
     shapes = 'osD^v<>Phd*pX8'
@@ -176,7 +190,7 @@ def draw(results: Results, titles: Mapping[str, str], path: Path) -> None:
         runs = results.of(name)
         if not runs:
             continue
-        scores = [run['accuracy'] for run in runs]
+        scores = [run[score] for run in runs]
         spread = stdev(scores) if len(scores) > 1 else 0
         for axes, (key, (label, unit)) in zip(
             panels, AXES.items(), strict=True
@@ -192,16 +206,26 @@ def draw(results: Results, titles: Mapping[str, str], path: Path) -> None:
             )
             axes.set(xlabel=label)
             axes.grid(alpha=0.3)
-    panels[0].set(ylabel='test accuracy, percent (mean, standard deviation)')
+    panels[0].set(ylabel=f'{score}, percent (mean, standard deviation)')
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc='outside lower center', ncols=4)
     save(figure, path)
 
 
 def parser(
-    doc: str | None, names: Iterable[str], out: Path, epochs: int
+    doc: str | None,
+    names: Iterable[str],
+    out: Path,
+    epochs: int | None = None,
 ) -> argparse.ArgumentParser:
-    """The command line that the experiments share."""
+    """The command line that the experiments share.
+
+    Args:
+        doc: Its description.
+        names: What can be run.
+        out: Where results go by default.
+        epochs: By default, where CIFAR-10's images are trained on.
+    """
     result = cli.plain_parser(doc)
     add = result.add_argument
     add('--data', type=Path, help='folder of the images')
@@ -209,9 +233,10 @@ def parser(
     add('--seeds', type=int, nargs='+', default=[0, 1, 2])
     add('--only', nargs='+', metavar='NAME', choices=[*names], help='of these')
     add('--threads', type=cli.at_least(1), default=1)
-    add('--epochs', type=cli.at_least(1), default=epochs)
-    text = 'training images (default: %(default)s)'
-    add('--images', type=cli.at_least(128), default=50_000, help=text)
+    if epochs is not None:
+        add('--epochs', type=cli.at_least(1), default=epochs)
+        text = 'training images (default: %(default)s)'
+        add('--images', type=cli.at_least(128), default=50_000, help=text)
     add(
         '--show', action='store_true', help='train nothing, show what is there'
     )
@@ -237,6 +262,7 @@ def carry_out(
     cells: Iterable[tuple[str, int]],
     once: Callable[[str, int], Mapping[str, Any]],
     titles: Mapping[str, str],
+    scores: Sequence[str] = ('accuracy',),
 ) -> None:
     """Run the cells that the user chose, then show all that is there.
 
@@ -244,15 +270,20 @@ def carry_out(
     """
     chosen = [c for c in cells if not args.only or c[0] in args.only]
     whole = args.show or results.run_all(chosen, once)
-    show(results, titles, 'plain')
+    show(results, titles, 'plain', scores)
     if not whole:
         sys.exit(1)
 
 
-def show(results: Results, titles: Mapping[str, str], base: str) -> None:
+def show(
+    results: Results,
+    titles: Mapping[str, str],
+    base: str,
+    scores: Sequence[str] = ('accuracy',),
+) -> None:
     """Print the table, and draw the picture beside the results."""
-    Console(width=150).print(as_table(results, titles, base))
+    Console(width=150).print(as_table(results, titles, base, scores))
     if results.runs:
-        path = results.folder / 'accuracy.png'
-        draw(results, titles, path)
+        path = results.folder / 'scores.png'
+        draw(results, titles, path, scores[0])
         print(f'The picture is {path}.')

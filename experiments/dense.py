@@ -1,0 +1,272 @@
+"""Mask R-CNN on nuclei and UperNet on CamVid: what switching costs or gains.
+
+From scratch: plain, narrowed to KernelDNA's parameters, KernelDNA everywhere,
+KernelDNA in the neck and the heads only. From the backbone that plain had
+trained with seed 0: plain, everywhere, neck and heads only. It prints a table
+and draws the scores against parameters.
+
+    python experiments/dense.py nuclei --data DIR
+    python experiments/dense.py camvid --data DIR
+
+It resumes: a run whose result is there is not run again, and one that was
+interrupted goes on from its last checkpoint.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import networks
+import numpy as np
+import results
+from mmengine.config import Config
+from mmengine.runner import Runner, find_latest_checkpoint
+
+from mmkdna.checkpoint import read_weights
+from mmkdna.cli import exit_on_bad_input, load_config, quiet
+from mmkdna.files import write_text
+from mmkdna.measure.complexity import multiply_adds, parameters
+from mmkdna.measure.configs import build_model
+from mmkdna.measure.runs import in_percent
+
+OUT = Path(__file__).with_suffix('')
+CONFIGS = Path(__file__).parent / 'configs'
+CONV_CFG = dict(type='KernelDNA')
+VOID, IGNORED = 11, 255
+SIZE = (3, 192, 192)
+
+
+def nuclei_narrow(width: int) -> dict[str, Any]:
+    """Mask R-CNN of another width; plain has 24."""
+    neck = round(width * 64 / 24)
+    roi = {
+        'bbox_roi_extractor.out_channels': neck,
+        'bbox_head.in_channels': neck,
+        'bbox_head.fc_out_channels': 2 * neck,
+        'mask_roi_extractor.out_channels': neck,
+        'mask_head.in_channels': neck,
+        'mask_head.conv_out_channels': neck,
+    }
+    return {
+        'model.backbone.base_channels': width,
+        'model.neck.in_channels': [width << i for i in range(4)],
+        'model.neck.out_channels': neck,
+        'model.rpn_head.in_channels': neck,
+        'model.rpn_head.feat_channels': neck,
+        **{f'model.roi_head.{key}': value for key, value in roi.items()},
+    }
+
+
+def camvid_narrow(width: int) -> dict[str, Any]:
+    """UperNet of another width; plain has 32."""
+    return {
+        'model.backbone.stem_channels': width,
+        'model.backbone.base_channels': width,
+        'model.decode_head.in_channels': [width << i for i in range(4)],
+        'model.decode_head.channels': 2 * width,
+        'model.auxiliary_head.in_channels': width << 3,
+        'model.auxiliary_head.channels': 2 * width,
+    }
+
+
+class Task(NamedTuple):
+    """A network, its data, and where KernelDNA goes.
+
+    Args:
+        narrow: The options of a config that make plain another width.
+        backbone: Where the conv_cfg of the backbone is, and its threshold.
+        heads: The same of neck and heads.
+    """
+
+    config: str
+    scores: tuple[str, ...]
+    width: int
+    narrow: Callable[[int], dict[str, Any]]
+    backbone: dict[str, int]
+    heads: dict[str, int]
+
+
+TASKS = {
+    'nuclei': Task(
+        'nuclei_maskrcnn_r18.py',
+        ('box AP', 'mask AP'),
+        24,
+        nuclei_narrow,
+        {'backbone': 96},
+        {'neck': 64, 'roi_head.mask_head': 64},
+    ),
+    'camvid': Task(
+        'camvid_upernet_r18.py',
+        ('mIoU',),
+        32,
+        camvid_narrow,
+        {'backbone': 64},
+        {'decode_head': 64},
+    ),
+}
+WAYS = {
+    'plain': 'plain',
+    'narrowed': 'plain, narrowed',
+    'everywhere': 'KernelDNA everywhere',
+    'heads': 'KernelDNA in neck and heads',
+    'pretrained_plain': 'backbone pretrained: plain',
+    'pretrained_everywhere': 'backbone pretrained: KernelDNA everywhere',
+    'pretrained_heads': 'backbone pretrained: KernelDNA in neck and heads',
+    'plain_long': 'plain, twice as long',
+}
+
+
+def switches(task: Task, where: str) -> dict[str, Any]:
+    """The options of a config that switch convolutions to KernelDNA."""
+    places = dict(task.heads)
+    if where == 'everywhere':
+        places |= task.backbone
+    return {
+        f'model.{place}.conv_cfg': dict(CONV_CFG, min_channels=least)
+        for place, least in places.items()
+    }
+
+
+def options(task: Task, way: str, folder: Path) -> dict[str, Any]:
+    """What a way changes in the config.
+
+    Args:
+        folder: Where plain's weights are.
+    """
+    where = way.removeprefix('pretrained_')
+    changed: dict[str, Any] = {'custom_imports': dict(imports=['mmkdna'])}
+    if where in ('everywhere', 'heads'):
+        changed |= switches(task, where)
+    if way == 'narrowed':
+        ours = options(task, 'everywhere', folder)
+        width = networks.nearest_degree(
+            lambda width: _parameters(task, task.narrow(width)),
+            range(task.width // 2, task.width + 1),
+            _parameters(task, ours),
+        )
+        changed |= task.narrow(width)
+    if way.startswith('pretrained_'):
+        changed['model.backbone.init_cfg'] = dict(
+            type='Pretrained',
+            checkpoint=str(folder / 'plain-0.safetensors'),
+            prefix='backbone.',
+        )
+    return changed
+
+
+def _config(task: Task, changed: dict[str, Any]) -> Config:
+    return load_config(str(CONFIGS / task.config), changed)
+
+
+def _parameters(task: Task, changed: dict[str, Any]) -> int:
+    return parameters(build_model(_config(task, changed)))
+
+
+def unpack(archive: Path, split: str, root: Path) -> None:
+    """Write the scenes of an archive as files, for BaseSegDataset."""
+    done = root / f'{split}.done'
+    if done.exists():
+        return
+    arrays = np.load(archive)
+    starts = arrays['offsets']
+    for kind in ('images', 'labels'):
+        shutil.rmtree(root / kind / split, ignore_errors=True)
+        (root / kind / split).mkdir(parents=True)
+    for i, labels in enumerate(arrays['labels']):
+        image = arrays['jpeg'][starts[i] : starts[i + 1]]
+        pixels = cv2.imdecode(image, cv2.IMREAD_COLOR)
+        labels = np.where(labels == VOID, IGNORED, labels).astype(np.uint8)
+        cv2.imwrite(str(root / 'images' / split / f'{i:04}.png'), pixels)
+        cv2.imwrite(str(root / 'labels' / split / f'{i:04}.png'), labels)
+    write_text('', done)
+
+
+def place(cfg: Config, name: str, data: Path, out: Path) -> None:
+    """Tell a config where its images are; unpack them first."""
+    root = data / name
+    if name == 'camvid':
+        root = out / 'data'
+        for split in ('train', 'test'):
+            unpack(data / f'camvid_{split}.npz', split, root)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        loader.dataset.data_root = f'{root}/'
+    cfg.test_dataloader = cfg.val_dataloader
+    if name == 'nuclei':
+        cfg.val_evaluator.ann_file = str(root / 'val.json')
+        cfg.test_evaluator = cfg.val_evaluator
+
+
+def set_length(cfg: Config, steps: int) -> None:
+    cfg.train_cfg.update(max_iters=steps, val_interval=steps)
+    cosine = cfg.param_scheduler[-1]
+    cosine.update(T_max=steps, end=steps)
+
+
+def train(
+    way: str,
+    seed: int,
+    name: str,
+    steps: int,
+    data: Path,
+    there: results.Results,
+) -> dict[str, Any]:
+    """One run: its scores, and what it cost."""
+    task = TASKS[name]
+    if way.startswith('pretrained_'):
+        there.need('plain', 0)
+    cfg = _config(task, options(task, way, there.folder))
+    place(cfg, name, data, there.folder)
+    set_length(cfg, 2 * steps if way == 'plain_long' else steps)
+    cfg.randomness = dict(seed=seed)
+    cfg.work_dir = str(there.folder / 'runs' / f'{way}-{seed}')
+    cfg.resume = find_latest_checkpoint(cfg.work_dir) is not None
+    begin = time.process_time()
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    seconds = time.process_time() - begin
+    scores = in_percent(runner.val_loop.run())
+    if way == 'plain' and seed == 0:
+        checkpoint = find_latest_checkpoint(cfg.work_dir)
+        results.keep_weights(
+            read_weights(checkpoint), there.folder / 'plain-0.safetensors'
+        )
+    shutil.rmtree(cfg.work_dir)
+    return dict(
+        **{key: round(scores[key], 2) for key in task.scores},
+        parameters=parameters(runner.model),
+        multiply_adds=multiply_adds(runner.model, SIZE),
+        seconds=round(seconds, 1),
+        steps=runner.max_iters,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = results.parser(__doc__, WAYS, OUT)
+    parser.add_argument('task', choices=TASKS)
+    parser.add_argument('--steps', type=int, help="the config's by default")
+    args = parser.parse_args(argv)
+    results.set_up(args)
+    quiet()
+    task = TASKS[args.task]
+    steps = args.steps or _config(task, {}).steps
+    there = results.Results(
+        args.out / args.task, {'task': args.task, 'steps': steps}
+    )
+    cells = [(way, seed) for seed in args.seeds for way in WAYS]
+    results.carry_out(
+        args,
+        there,
+        cells,
+        lambda way, seed: train(
+            way, seed, args.task, steps, args.data.resolve(), there
+        ),
+        WAYS,
+        scores=task.scores,
+    )
+
+
+if __name__ == '__main__':
+    exit_on_bad_input(main)
