@@ -30,7 +30,7 @@ from mmkdna.cli import exit_on_bad_input, load_config, quiet
 from mmkdna.files import write_text
 from mmkdna.measure.complexity import multiply_adds, parameters
 from mmkdna.measure.configs import build_model
-from mmkdna.measure.runs import in_percent
+from mmkdna.measure.runs import last_scores
 
 OUT = Path(__file__).with_suffix('')
 CONFIGS = Path(__file__).parent / 'configs'
@@ -222,12 +222,14 @@ def train(
     set_length(cfg, 2 * steps if way == 'plain_long' else steps)
     cfg.randomness = dict(seed=seed)
     cfg.work_dir = str(there.folder / 'runs' / f'{way}-{seed}')
-    cfg.resume = find_latest_checkpoint(cfg.work_dir) is not None
+    latest = find_latest_checkpoint(cfg.work_dir)
+    cfg.resume = latest is not None
+    done = int(latest.split('_')[-1].split('.')[0]) if latest else 0
     begin = time.process_time()
     runner = Runner.from_cfg(cfg)
     runner.train()
     seconds = time.process_time() - begin
-    scores = in_percent(runner.val_loop.run())
+    scores = last_scores(Path(cfg.work_dir))
     if way == 'plain' and seed == 0:
         checkpoint = find_latest_checkpoint(cfg.work_dir)
         results.keep_weights(
@@ -238,7 +240,8 @@ def train(
         **{key: round(scores[key], 2) for key in task.scores},
         parameters=parameters(runner.model),
         multiply_adds=multiply_adds(runner.model, SIZE),
-        seconds=round(seconds, 1),
+        # Of all steps, as these were.
+        seconds=round(seconds / (1 - done / runner.max_iters), 1),
         steps=runner.max_iters,
     )
 

@@ -1,0 +1,71 @@
+"""experiments/dense.py: what each way is, and its data."""
+
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from helpers import ROOT
+from mmengine.config import Config
+
+import mmkdna
+from mmkdna.measure.complexity import parameters
+from mmkdna.measure.configs import build_model
+
+sys.path.insert(0, str(ROOT / 'experiments'))
+
+import dense
+
+
+def built(task, way, folder):
+    task = dense.TASKS[task]
+    return build_model(dense._config(task, dense.options(task, way, folder)))
+
+
+@pytest.mark.parametrize('task', dense.TASKS)
+def test_narrowed_has_the_parameters_of_kernel_dna(task, tmp_path):
+    plain = parameters(built(task, 'plain', tmp_path))
+    ours = built(task, 'everywhere', tmp_path)
+    narrow = parameters(built(task, 'narrowed', tmp_path))
+    assert 0.7 < parameters(ours) / plain < 0.9
+    assert narrow / parameters(ours) == pytest.approx(1, abs=0.06)
+    heads = built(task, 'heads', tmp_path)
+    assert parameters(ours) < parameters(heads) < plain
+    names = [n for f in mmkdna.list_families(heads) for n, _ in f.members]
+    assert names
+    assert not any(name.startswith('backbone') for name in names)
+
+
+def test_pretrained_ways_take_plains_backbone(tmp_path):
+    task = dense.TASKS['camvid']
+    changed = dense.options(task, 'pretrained_heads', tmp_path)
+    cfg = dense._config(task, changed)
+    init_cfg = cfg.model.backbone.init_cfg
+    assert init_cfg.checkpoint == str(tmp_path / 'plain-0.safetensors')
+    assert cfg.model.decode_head.conv_cfg.type == 'KernelDNA'
+    assert 'conv_cfg' not in cfg.model.backbone
+
+
+def test_scenes_are_unpacked_once_and_void_is_ignored(tmp_path):
+    image = np.full((4, 6, 3), 200, np.uint8)
+    jpeg = cv2.imencode('.jpg', image)[1]
+    labels = np.array([[[0, 11, 3]]], np.uint8)
+    archive = tmp_path / 'camvid_test.npz'
+    offsets = np.array([0, len(jpeg)])
+    np.savez(archive, jpeg=jpeg, offsets=offsets, labels=labels)
+    dense.unpack(archive, 'test', tmp_path / 'data')
+    found = cv2.imread(
+        str(tmp_path / 'data/labels/test/0000.png'), cv2.IMREAD_UNCHANGED
+    )
+    assert found.tolist() == [[0, 255, 3]]
+    assert (tmp_path / 'data/images/test/0000.png').exists()
+    archive.unlink()
+    dense.unpack(archive, 'test', tmp_path / 'data')
+
+
+def test_a_config_is_as_long_as_asked(tmp_path):
+    cfg = Config.fromfile(dense.CONFIGS / dense.TASKS['nuclei'].config)
+    dense.set_length(cfg, 70)
+    assert cfg.train_cfg.max_iters == cfg.train_cfg.val_interval == 70
+    cosine = cfg.param_scheduler[-1]
+    assert (cosine.T_max, cosine.end) == (70, 70)
