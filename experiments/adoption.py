@@ -66,7 +66,7 @@ BASES = {
         },
     ),
 }
-TEMPERATURE, BATCHES = 2.0, 100
+TEMPERATURE, BATCHES, PLANNED = 2.0, 100, 1280
 
 
 class Way(NamedTuple):
@@ -74,7 +74,7 @@ class Way(NamedTuple):
 
     Args:
         size: Percent of the parameters to save; 0 is plain.
-        by: ``'sharing'``, or the name of a control.
+        by: ``'sharing'`` by the rule, ``'planned'``, or a control's name.
         rank: Of a child's low-rank part, by SVD of what is left; 0 is none.
         averaged: Whether a parent starts as the mean of its family.
         estimated: Whether BatchNorm sees images before the training.
@@ -127,6 +127,12 @@ WAYS = {
     ),
     **_sized(15),
     **_sized(40),
+    'planned25_taught': Way(
+        'KernelDNA, -25 %, planned, taught', by='planned', taught=True
+    ),
+    'planned40_taught': Way(
+        'KernelDNA, -40 %, planned, taught', 40, 'planned', taught=True
+    ),
     'plain_taught': Way('plain, taught', 0, taught=True),
     'averaged25_taught': Way(
         'KernelDNA, -25 %, parent averaged, taught', averaged=True, taught=True
@@ -145,10 +151,35 @@ WAYS = {
 """In the order in which they run."""
 
 
+def planned(plain: ResNet, base: Base, size: int, some: cifar.Split) -> Any:
+    """The settings that the loss on some images chooses, for a size."""
+    net = copy.deepcopy(plain)
+    ours = parameters(mmkdna.convert(net, **base.sizes[size]))
+    return mmkdna.plan(
+        plain,
+        [*zip(some.pixels.split(128), some.labels.split(128), strict=True)],
+        lambda net, batch: F.cross_entropy(
+            net(cifar.normalised(batch[0])), batch[1]
+        ),
+        # Not one layer more for a few parameters of an adapter.
+        budget=(ours / parameters(plain) - 1) * 0.99,
+        **ALL,
+    ).conv_cfg
+
+
 @torch.no_grad()
-def start(plain: ResNet, way: Way, base: Base) -> nn.Module:
-    """What a way makes of a trained plain network, which stays as it is."""
+def start(
+    plain: ResNet, way: Way, base: Base, some: cifar.Split | None = None
+) -> nn.Module:
+    """What a way makes of a trained plain network, which stays as it is.
+
+    Args:
+        some: Training images, for a plan.
+    """
     net: nn.Module = copy.deepcopy(plain)
+    if way.by == 'planned':
+        assert some is not None
+        return mmkdna.convert(net, **planned(plain, base, way.size, some))
     if way.by != 'sharing':
         ours = mmkdna.convert(net, **base.sizes[way.size])
         _, build, degrees = CONTROLS[way.by]
@@ -239,7 +270,8 @@ def train(
         teacher.load_state_dict(read_weights(str(path)))
         criterion = taught(teacher, recipe)
     torch.manual_seed(seed)
-    net = start(plain, way, base)
+    some = cifar.Split(*(part[:PLANNED] for part in images('train')))
+    net = start(plain, way, base, some)
     if way.estimated:
         estimate(net, images('train'))
     if way.by == 'narrowed':

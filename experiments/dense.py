@@ -150,6 +150,7 @@ def options(task: Task, way: str, folder: Path) -> dict[str, Any]:
         changed |= task.narrow(width)
     if way.startswith('pretrained_'):
         changed['model.backbone.init_cfg'] = dict(
+            _delete_=True,
             type='Pretrained',
             checkpoint=str(folder / 'plain-0.safetensors'),
             prefix='backbone.',

@@ -6,7 +6,7 @@
 """
 
 from . import peers
-from .adoption import convert, revert
+from .adoption import Plan, convert, plan, revert
 from .deploy import bake, load_baked
 from .families import Family, form_families, list_families
 from .openmmlab import KernelDNA
@@ -20,6 +20,7 @@ register_schemes()
 __all__ = [
     'Family',
     'KernelDNA',
+    'Plan',
     '__version__',
     'bake',
     'convert',
@@ -27,6 +28,7 @@ __all__ = [
     'list_families',
     'load_baked',
     'peers',
+    'plan',
     'report',
     'revert',
     'shard_families',

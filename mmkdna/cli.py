@@ -85,6 +85,28 @@ def at_least(least: int) -> Callable[[str], int]:
     return parse
 
 
+def share(text: str) -> float:
+    """An argument type: a share, such as -25% or -0.25."""
+    try:
+        percent = text.endswith('%')
+        return float(text.removesuffix('%')) / (100 if percent else 1)
+    except ValueError:
+        _expect(text, False, 'a share, such as -25%')
+        raise
+
+
+def joined(option: str, argv: Sequence[str]) -> list[str]:
+    """The arguments, with ``OPTION -25%`` as ``OPTION=-25%``.
+
+    argparse takes a value like that for an option.
+    """
+    result = list(argv)
+    if option in result[:-1]:
+        at = result.index(option)
+        result[at : at + 2] = [f'{option}={result[at + 1]}']
+    return result
+
+
 def add_size_argument(parser: argparse.ArgumentParser) -> None:
     """Add the size of the input; None if it is not given."""
     parser.add_argument(

@@ -112,6 +112,17 @@ def test_a_parent_starts_as_the_mean_of_its_family(plain):
         )
 
 
+def test_a_planned_network_is_as_small_as_by_the_rule(plain):
+    torch.manual_seed(0)
+    some = adoption.cifar.Split(
+        torch.randint(0, 256, (128, 32, 32, 3), dtype=torch.uint8),
+        torch.randint(0, 10, (128,)),
+    )
+    way = adoption.WAYS['planned25_taught']
+    net = adoption.start(plain, way, BASE, some)
+    assert parameters(net) < 1.01 * parameters(made(plain, 'shared25'))
+
+
 @pytest.mark.parametrize('size', [15, 25, 40])
 def test_controls_have_the_size_of_sharing(plain, size):
     count = parameters(made(plain, f'shared{size}_taught'))

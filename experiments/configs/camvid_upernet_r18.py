@@ -12,7 +12,7 @@ metainfo = dict(
     )
 )
 
-loss_decode = dict(_delete_=True, type='CrossEntropyLoss')
+loss_decode = dict(_delete_=True, type='CrossEntropyLoss', avg_non_ignore=True)
 model = dict(
     data_preprocessor=dict(size=(160, 224)),
     backbone=dict(init_cfg=None),
