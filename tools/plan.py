@@ -11,10 +11,12 @@ Example: python tools/plan.py configs/digits/plain/maskrcnn_r18.py \\
 import itertools
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from mmengine.runner import Runner, load_checkpoint
 from rich.console import Console
+from rich.progress import track
 
 import mmkdna
 from mmkdna import cli
@@ -52,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         training_loss,
         args.budget,
         args.linear,
-        progress=True,
+        progress=partial(track, description='Measuring', transient=True),
         min_channels=args.min_channels,
         kernel_sizes=args.kernel_sizes,
     )

@@ -62,7 +62,7 @@ def plan(
     loss: Loss,
     budget: float = -0.25,
     linear: bool = False,
-    progress: bool = False,
+    progress: Callable[[Sequence[Any]], Iterable[Any]] = iter,
     **conv_cfg: Any,
 ) -> Plan:
     """Choose which layers of a trained model share their kernels.
@@ -80,7 +80,7 @@ def plan(
         loss: Gives the loss of ``loss(model, batch)``, a scalar tensor.
         budget: Change of the model's parameters, such as -0.25.
         linear: Whether ``nn.Linear`` layers can share, too.
-        progress: Whether to show a progress bar.
+        progress: Wraps what it goes through, such as rich's ``track``.
         **conv_cfg: As in a config, without ``families``, ``family_size`` and
             ``parent``.
 
@@ -164,14 +164,11 @@ def _rises(
     batches: Sequence[Any],
     loss: Loss,
     before: float,
-    progress: bool,
+    progress: Callable[[Sequence[Any]], Iterable[Any]],
 ) -> Iterator[tuple[tuple[str, str], float]]:
     """The rise of the loss, for each child and parent."""
-    from rich.progress import track
-
     pairs = [p for g in groups for p in itertools.permutations(g, 2)]
-    shown = track(pairs, 'Measuring', transient=True, disable=not progress)
-    for child, parent in shown:
+    for child, parent in progress(pairs):
         own = child.module.weight.detach().clone()
         with torch.no_grad():
             child.module.weight.copy_(parent.module.weight)

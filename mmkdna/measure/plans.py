@@ -9,7 +9,7 @@ from rich.table import Table
 from torch import Tensor
 
 from ..adoption.plan import Plan
-from .show import save
+from .pictures import save
 
 
 def training_loss(model: Any, batch: Any) -> Tensor:
