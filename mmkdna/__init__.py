@@ -9,6 +9,7 @@ from . import peers
 from .adoption import Plan, convert, plan, revert
 from .deploy import bake, load_baked
 from .families import Family, form_families, list_families
+from .health import KernelDNAHealthHook
 from .openmmlab import KernelDNA
 from .report import report
 from .sharding import shard_families
@@ -20,6 +21,7 @@ register_schemes()
 __all__ = [
     'Family',
     'KernelDNA',
+    'KernelDNAHealthHook',
     'Plan',
     '__version__',
     'bake',

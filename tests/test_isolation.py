@@ -122,6 +122,7 @@ BELOW = {
     'measure': FORMED
     | {'checkpoint', 'adoption', 'deploy', 'openmmlab', 'peers', 'sharding'},
     'zoo': FORMED | {'checkpoint', 'adoption', 'measure'},
+    'health': FORMED | {'measure'},
 }
 """What each part of the package may import."""
 STACK = ('torch', 'mmengine', 'mmcv.cnn')
