@@ -7,7 +7,7 @@ export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 # Every process imports 5000 files; compiled once, in a third of the time.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo digits test test-slow test-deploy lint docs pictures gpu-report
+.PHONY: help setup demo digits test test-slow test-deploy fuzz coverage lint docs pictures gpu-report
 
 help:
 	@echo "make demo       set up, train Mask R-CNN with KernelDNA on digits, show it"
@@ -15,6 +15,8 @@ help:
 	@echo "make test       set up, run the tests"
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make test-deploy  exports by mmdeploy, on the original stack"
+	@echo "make fuzz       2,000 generated cases of each kind; SEED=3 for other ones"
+	@echo "make coverage   the tests, and the lines and branches that none of them runs"
 	@echo "make lint       ruff and mypy"
 	@echo "make docs       build the documentation site into site/"
 	@echo "make pictures   redraw the pictures of the documentation"
@@ -50,6 +52,16 @@ test-deploy: STACK := original
 test-deploy: setup
 	$(if $(MMKDNA_PYTHON),,$(PYTHON) -m pip install --quiet --no-deps -r requirements-deploy.txt)
 	$(PYTHON) -m pytest tests/test_mmdeploy.py -m deploy
+
+# Without a SEED they are the same cases each time.
+fuzz: setup
+	MMKDNA_FUZZ_SEED='$(SEED)' $(PYTHON) -m pytest -m slow tests/test_fuzz_*.py
+
+coverage: setup
+	$(PYTHON) -m coverage run -m pytest
+	$(PYTHON) -m coverage combine --quiet
+	$(PYTHON) -m coverage report --include='mmkdna/layers/*,mmkdna/families/*' --fail-under=98
+	$(PYTHON) -m coverage report --fail-under=95
 
 lint: setup
 	$(PYTHON) -m ruff check .

@@ -27,6 +27,14 @@ def test_a_truncated_file_is_said_to_be_damaged(tmp_path, ending):
             read_weights(str(path))
 
 
+@pytest.mark.parametrize('content', [b'Q.', b'\x80\x02R.', b'h\x00.', b'0.'])
+def test_bytes_that_are_no_pickle_are_said_to_be_damaged(tmp_path, content):
+    path = tmp_path / 'weights.pth'
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match='is damaged or no checkpoint'):
+        read_checkpoint(str(path))
+
+
 def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
     def full(*args):
         raise OSError(28, 'No space left on device')

@@ -11,6 +11,9 @@ from mmkdna.zoo.index import read_index
     ('models', 'message'),
     [
         ('Models: [', 'a.yml cannot be read: .*line 1'),
+        ('Models: 2001-02-30', 'a.yml cannot be read: day is out of range'),
+        ('Models: 0b_', 'a.yml cannot be read: invalid literal'),
+        ('Models: !!timestamp x', 'a.yml cannot be read'),
         ('- 1', 'expected a mapping'),
         ('Models: 3', 'a.yml: Models=3: expected a list'),
         ('Models: [3]', r'Models\[0\]=3: expected a mapping'),

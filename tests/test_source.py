@@ -200,3 +200,58 @@ def test_a_reverted_model_takes_a_family_whose_gates_are_open():
     other.load_state_dict(one.state_dict())
     assert mmkdna.list_families(other) == []
     assert off(outputs(other), outputs(one)) < 1e-5
+
+
+def test_gates_of_another_function_are_refused():
+    one = randomise(net((2, 3)))
+    other = build(R50, families=[[c(2), c(3)]], gate='sigmoid')
+    with pytest.raises(
+        BadInput,
+        match=f"gate of {c(2)} is 'identity' in the checkpoint and 'sigmoid'",
+    ):
+        other.load_state_dict(one.state_dict())
+    # Its kernel is a plain layer's, but its gate would be lost.
+    plain = net((4, 5))
+    for name, parameter in other.named_parameters():
+        if name.endswith(('excite', 'routing.bias')):
+            parameter.data.zero_()
+    with pytest.raises(BadInput, match='has other families'):
+        plain.load_state_dict(other.state_dict())
+
+
+@pytest.mark.parametrize('noted', [[], 'x', {c(2): None}, {3: c(3)}])
+def test_families_that_are_no_names_are_refused(noted):
+    state = net((2, 3)).state_dict()
+    state._metadata['']['kernel_dna_families'] = noted
+    with pytest.raises(BadInput, match='metadata kernel_dna_families='):
+        net((2, 3)).load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ('entry', 'value'),
+    [
+        ('adapter.static.spatial', None),
+        ('adapter.static.spatial', torch.zeros(9)),
+        ('adapter.static.filter', torch.zeros(1)),
+        ('weight', torch.zeros(8, 8, 3, 3)),
+    ],
+)
+def test_a_child_that_is_not_whole_is_refused_by_every_network(entry, value):
+    state = net((2, 3)).state_dict()
+    state.pop(f'{c(2)}.{entry}', None)
+    if value is not None:
+        state[f'{c(2)}.{entry}'] = value
+    for families in ([(2, 3)], [(3, 2)], [(4, 5)]):
+        with pytest.raises((BadInput, RuntimeError)) as raised:
+            net(*families).load_state_dict(state)
+        assert f'{c(2)}' in str(raised.value)
+        assert 'in the checkpoint' in str(raised.value) or (
+            'in state_dict' in str(raised.value)
+        )
+
+
+def test_a_child_without_its_gate_is_no_plain_layer():
+    state = net((2, 3)).state_dict()
+    del state[f'{c(2)}.adapter.routing.excite']
+    with pytest.raises(BadInput, match='has other families'):
+        net((4, 5)).load_state_dict(state)

@@ -33,7 +33,7 @@ FIRST = 'torch torchvision numpy setuptools wheel ninja pip'
 MODULES = (
     'torch torchvision mmengine mmcv.ops:mmcv mmdet mmseg:mmsegmentation '
     'mmpretrain sklearn:scikit-learn rich matplotlib pycocotools onnx '
-    'onnxruntime pytest xdist:pytest-xdist'
+    'onnxruntime pytest xdist:pytest-xdist hypothesis'
 )
 # For a test; alone, since its opendatalab pins a rich of years ago.
 MIM = 'onedl-mim==0.5.1'

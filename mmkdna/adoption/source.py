@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import BadInput
+from ..errors import BadInput, check
 from ..layers import KernelDNALayer, StaticModulation
 
 STATIC, ROUTING = 'adapter.static.', 'adapter.routing.'
@@ -34,6 +34,8 @@ class Source:
             If None, the checkpoint is taken to have the model's families.
         ours: The parent of each child of the model, ``''`` if outside of it.
         here: Names of the model's layers.
+        gates: The gate of each child, if the checkpoint stores them; a layer
+            that is not named has ``'identity'``.
 
     Raises:
         BadInput: If ``noted`` is None and a layer has another role.
@@ -46,8 +48,10 @@ class Source:
         noted: Mapping[str, str] | None,
         ours: Mapping[str, str],
         here: Container[str],
+        gates: Mapping[str, str],
     ):
         self.state, self.prefix, self.ours = state, prefix, ours
+        self.gates = gates
         self.layers: dict[str, dict[str, Tensor]] = {}
         for key in state:
             inside = key.startswith(prefix)
@@ -90,12 +94,28 @@ class Source:
         return self.layers.get(name, {}).get('weight')
 
     def kernel(self, name: str) -> Tensor | None:
-        """The kernel of a layer; None if the checkpoint lacks it."""
-        if name not in self.parents:
-            return self.weight(name)
+        """The kernel of a layer; None if the checkpoint lacks it.
+
+        Raises:
+            BadInput: If the layer has entries of both roles, or a child
+                lacks a part of its modulation or has another shape of it.
+        """
+        is_child = name in self.parents
+        owner = self.parents[name] if is_child else name
         # A parent without a name is outside of the checkpoint.
-        parent = self.parents[name]
-        kernel = self.weight(parent) if parent else None
+        kernel = self.weight(owner) if owner or not is_child else None
+        if kernel is None or kernel.dim() < 2:
+            return None
+        found, wanted = self.layers[name], {'weight': kernel}
+        if is_child:
+            found = {k: v for k, v in found.items() if ROUTING not in k}
+            with torch.device('meta'):
+                wanted = StaticModulation(kernel.shape).state_dict(
+                    prefix=STATIC
+                )
+        shapes, expected = map(_shapes, (found, wanted))
+        what = f'entries of {name} in the checkpoint'
+        check(what, shapes, shapes == expected, str(expected))
         return derive(kernel, self.static(name))
 
     def static(self, name: str) -> dict[str, Tensor]:
@@ -107,12 +127,11 @@ class Source:
     def is_open(self, name: str, layer: nn.Module) -> bool:
         """Whether a child's gate is exactly 1 for every input."""
         settings = getattr(layer, 'kernel_dna', None)
+        here = getattr(settings, 'gate', 'identity')
         gate = below(self.layers[name], ROUTING)
         last = gate.keys() & {'excite', 'bias', 'excite_bias'}
-        moved = any(gate[key].any() for key in last)
-        return (
-            getattr(settings, 'gate', 'identity') == 'identity' and not moved
-        )
+        moved = len(last) != 2 or any(gate[key].any() for key in last)
+        return self.gates.get(name, here) == 'identity' and not moved
 
     def adapter(
         self, name: str, child: KernelDNALayer, parent: str
@@ -154,6 +173,10 @@ class Source:
             '(families=[[...]] lists them), or train again from plain '
             f'weights.\n{table}'
         )
+
+
+def _shapes(entries: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(value.shape) for key, value in entries.items()}
 
 
 def _role(parents: Mapping[str, str], name: str) -> str:

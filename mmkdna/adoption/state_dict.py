@@ -22,13 +22,15 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from ..errors import BadInput
+from ..errors import BadInput, check
 from ..families.sites import walk
 from ..layers import KernelDNALayer
 from .source import STATIC, Source, below, derive
 
 PLAN = 'kernel_dna_families'
 """The key of a state dict's metadata for the parent of each child."""
+GATES = 'kernel_dna_gates'
+"""The key for the gate of each child, as in a ``conv_cfg``."""
 BAKED = 'kernel_dna_baked'
 """The key for a baked model."""
 
@@ -84,7 +86,9 @@ def _note_plan(
     for key, metadata in getattr(state, '_metadata', {}).items():
         if key.startswith(prefix):
             metadata.pop(PLAN, None)
+            metadata.pop(GATES, None)
     local_metadata[PLAN] = plan(module)
+    local_metadata[GATES] = gates(module)
 
 
 def plan(module: nn.Module) -> dict[str, str]:
@@ -102,6 +106,31 @@ def plan(module: nn.Module) -> dict[str, str]:
         for name, layer in members.items()
         if layer.adapter is not None
     }
+
+
+def gates(module: nn.Module) -> dict[str, str]:
+    """The gate of each child, by the names in a state dict."""
+    return {
+        name: layer.kernel_dna.gate  # type: ignore[union-attr,misc]
+        for name, layer in _members(module).items()
+        if layer.adapter is not None
+    }
+
+
+def _noted(metadata: Mapping, key: str) -> dict[str, str] | None:
+    """What a checkpoint says of its children, by name; None if nothing.
+
+    Raises:
+        BadInput: If it is no dict of texts.
+    """
+    noted = metadata.get(key)
+    texts = isinstance(noted, dict) and all(
+        isinstance(text, str) for item in noted.items() for text in item
+    )
+    check(
+        f'the metadata {key}', noted, noted is None or texts, 'a dict of str'
+    )
+    return noted
 
 
 def _members(module: nn.Module) -> dict[str, KernelDNALayer]:
@@ -152,8 +181,10 @@ def translate(
     layers: dict[str, Any] = dict(module.named_modules(remove_duplicate=False))
     members, ours = _members(module), plan(module)
     _refuse_baked(members, state_dict, prefix, local_metadata)
-    noted = local_metadata.get(PLAN)
-    source = Source(state_dict, prefix, noted, ours, layers)
+    noted = _noted(local_metadata, PLAN)
+    gates_there = _noted(local_metadata, GATES) or {}
+    _refuse_other_gates(gates_there, gates(module))
+    source = Source(state_dict, prefix, noted, ours, layers, gates_there)
     faded = [
         source.drop(name, entry)
         for name in source.parents
@@ -176,6 +207,20 @@ def translate(
         source.put(name, entries)
     log_loss(lost)
     _say_who_follows(source, members)
+
+
+def _refuse_other_gates(
+    there: Mapping[str, str], here: Mapping[str, str]
+) -> None:
+    """Refuse gates that were trained as another function."""
+    for name in there.keys() & here.keys():
+        if there[name] != here[name]:
+            raise BadInput(
+                f'the gate of {name} is {there[name]!r} in the checkpoint and '
+                f'{here[name]!r} in this model: the same weights would '
+                f'compute something else. Set gate={there[name]!r} in the '
+                'conv_cfg'
+            )
 
 
 def _moved(

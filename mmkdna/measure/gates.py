@@ -37,7 +37,7 @@ def draw_gates(
         values = gates[name].mean(0).cpu().numpy()
         # A little up or down, so that dots do not hide each other.
         heights = row + random.uniform(-0.3, 0.3, len(values))
-        axes.scatter(values, heights, 5, f'C{number % 10}', alpha=0.4, lw=0)
+        axes.scatter(values, heights, 9, f'C{number % 10}', alpha=0.6, lw=0)
         axes.plot([np.median(values)] * 2, [row - 0.4, row + 0.4], 'k', lw=1.5)
         most = max(most, 1 + routing.identity_gate)
     axes.axvline(1, color='gray', ls=':', zorder=0)

@@ -134,7 +134,8 @@ def _listed(path: str, key: str) -> list[Any]:
     try:
         with open(path, encoding='utf-8') as file:
             parsed = yaml.safe_load(file)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    # yaml's constructors raise whatever Python does: 2001-02-30, 0b_, ...
+    except Exception as error:
         reason = ' '.join(str(error).split())
         raise BadInput(f'{path} cannot be read: {reason}') from None
     if not isinstance(parsed, dict):
