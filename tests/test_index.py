@@ -20,6 +20,7 @@ from mmkdna.zoo.index import read_index
         ([{'Name': '../x', 'Config': 'a.py'}], r"Name='\.\./x': expected"),
         ([{'Name': 'x'}], r'\(x\): Config=None: expected a path'),
         ([{'Name': 'x', 'Config': '../a.py'}], 'expected a path below'),
+        ([{'Name': 'x', 'Config': 'a\0.py'}], 'expected a path below'),
         ([entry(), entry()], 'thing is there twice'),
         ([entry(**{'SHA-256': 'abc'})], "SHA-256='abc': expected 64 hex"),
         ([entry(weights='../x.safetensors')], 'a URL, or a path below'),

@@ -242,12 +242,9 @@ def test_a_child_that_is_not_whole_is_refused_by_every_network(entry, value):
     if value is not None:
         state[f'{c(2)}.{entry}'] = value
     for families in ([(2, 3)], [(3, 2)], [(4, 5)]):
-        with pytest.raises((BadInput, RuntimeError)) as raised:
+        says = f'(entries of |in state_dict: "|size mismatch for ){c(2)}'
+        with pytest.raises((BadInput, RuntimeError), match=says):
             net(*families).load_state_dict(state)
-        assert f'{c(2)}' in str(raised.value)
-        assert 'in the checkpoint' in str(raised.value) or (
-            'in state_dict' in str(raised.value)
-        )
 
 
 def test_a_child_without_its_gate_is_no_plain_layer():

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..errors import BadInput
 from ..families import list_families
+from .source import CHILD
 from .state_dict import distance
 
 
@@ -52,6 +53,8 @@ def adopt_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Adopted:
     for family in families:
         # If the parent has no kernel in the checkpoint, take a child's.
         kernel = f'{family.parent.name}.weight'
+        if f'{family.parent.name}.{CHILD}' in weights:
+            continue
         for name, _ in reversed(family.children):
             if f'{name}.weight' in weights:
                 state.setdefault(kernel, weights[f'{name}.weight'])

@@ -200,6 +200,7 @@ def is_url(location: str) -> bool:
 
 
 def _is_below(path: object) -> bool:
-    if not isinstance(path, str):
+    # No file of this machine has a name with a zero.
+    if not isinstance(path, str) or '\0' in path:
         return False
     return not osp.isabs(path) and '..' not in path.split('/')
