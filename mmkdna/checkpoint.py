@@ -1,6 +1,7 @@
 """Read checkpoint files without running their code, and write them."""
 
 import codecs
+import io
 import json
 import os.path as osp
 import pickle
@@ -14,7 +15,8 @@ from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
 from .errors import BadInput, check
-from .files import written_beside
+from .files import write_bytes
+from .layers.adapter import DynamicRouting, check_version
 
 
 def _called(path: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -54,6 +56,9 @@ SAFE = [
     codecs.encode,
 ]
 """The classes and functions that mmengine saves in addition to tensors."""
+
+VERSION = 'mmkdna_state_dict_version'
+"""The note of a file that says which version of the adapters it has."""
 
 _NO_WEIGHTS = (
     'holds no state dict: expected tensors by name, or a dict with them as '
@@ -98,11 +103,19 @@ def read_checkpoint(path: str, map_location: Any = 'cpu') -> dict[str, Any]:
     Raises:
         FileNotFoundError: If there is no such file.
         BadInput: If the file is damaged, holds something that only running
-            code could restore, or no dict.
+            code could restore, or no dict; if a later version wrote it.
     """
     path = osp.expanduser(path)
     if not osp.isfile(path):
         raise FileNotFoundError(f'checkpoint {path} does not exist')
+    loaded = _load(path, map_location)
+    meta = loaded.get('meta')
+    version = str(meta.get(VERSION) if isinstance(meta, dict) else None)
+    check_version(path, int(version) if version.isdecimal() else 1)
+    return loaded
+
+
+def _load(path: str, map_location: Any) -> dict[str, Any]:
     if path.endswith('.safetensors'):
         return _load_safetensors(path, map_location)
     torch.serialization.add_safe_globals(SAFE)
@@ -165,18 +178,49 @@ def write_weights(
         path: Ends in ``.safetensors`` or ``.pth``.
         note: Saved with them: safetensors' metadata, or ``'meta'``.
     """
-    # A copy of each: safetensors refuses tensors that share their memory.
-    whole = {
+    form = packed if path.endswith('.safetensors') else _pickled
+    write_bytes(form(weights, note), path)
+
+
+# In memory first: neither form's own writer says that a disk is full, and
+# that of safetensors leaves a file of its own where it is killed.
+
+
+def packed(weights: Mapping[str, Tensor], note: Mapping[str, str]) -> bytes:
+    """A state dict as the bytes of a ``.safetensors`` file.
+
+    Equal weights and notes give equal bytes.
+    """
+    from safetensors.torch import save
+
+    data = save(_own(weights), {'format': 'pt', **_version(), **note})
+    # It begins with the length of a JSON header, where safetensors puts the
+    # notes in an order of chance.
+    end = 8 + int.from_bytes(data[:8], 'little')
+    header = json.loads(data[8:end])
+    header['__metadata__'] = dict(sorted(header['__metadata__'].items()))
+    text = json.dumps(header, separators=(',', ':')).encode()
+    text += b' ' * (-len(text) % 8)
+    return len(text).to_bytes(8, 'little') + text + data[end:]
+
+
+def _pickled(weights: Mapping[str, Tensor], note: Mapping[str, str]) -> bytes:
+    buffer = io.BytesIO()
+    meta = {**_version(), **note}
+    torch.save({'state_dict': _own(weights), 'meta': meta}, buffer)
+    return buffer.getvalue()
+
+
+def _version() -> dict[str, str]:
+    return {VERSION: str(DynamicRouting._version)}
+
+
+def _own(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A copy of each: safetensors refuses tensors that share memory."""
+    return {
         key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for key, value in weights.items()
     }
-    with written_beside(path) as beside:
-        if path.endswith('.safetensors'):
-            from safetensors.torch import save_file
-
-            save_file(whole, beside, {'format': 'pt', **note})
-        else:
-            torch.save({'state_dict': whole, 'meta': dict(note)}, beside)
 
 
 def check_ending(path: str) -> None:

@@ -5,6 +5,7 @@ import gc
 import os
 import os.path as osp
 import pickle
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,8 +18,9 @@ from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
 
 from .checkpoint import unsafe
-from .errors import BadInput
+from .errors import NO_ROOM, BadInput
 from .measure.configs import CONV_TYPES
+from .openmmlab import write_whole
 from .zoo import load_tensors_only
 
 
@@ -221,9 +223,12 @@ def build_runner(cfg: Config) -> Any:
 def exit_on_bad_input(main: Callable[[Sequence[str] | None], None]) -> None:
     """Run a command line; print a user's mistake as a sentence.
 
-    If the reader of the output has gone, as in ``| head -1``, it just ends.
+    Full disks and Ctrl-C are a sentence, too. What the command writes is
+    whole. If the reader of the output has gone, as in ``| head -1``, it just
+    ends.
     """
     name = osp.basename(sys.argv[0].removesuffix('/__main__.py'))
+    write_whole()
     try:
         main(None)
         sys.stdout.flush()
@@ -241,8 +246,16 @@ def exit_on_bad_input(main: Callable[[Sequence[str] | None], None]) -> None:
         if getattr(error, 'errno', None) is not None:
             raise
         sys.exit(f'{name}: {error}')
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        what = error.filename or 'a file'
+        sys.exit(f'{name}: {what} cannot be written: {error.strerror}')
     except pickle.UnpicklingError as error:
         sys.exit(f'{name}: {unsafe("a checkpoint that was fetched", error)}')
+    except KeyboardInterrupt:
+        print(f'{name}: interrupted', file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     leave_job()
 
 

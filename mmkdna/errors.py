@@ -1,7 +1,11 @@
 """Errors for wrong input, with a sentence that says what to do."""
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+"""Errors of a system that takes no more bytes."""
 
 
 class BadInput(ValueError):

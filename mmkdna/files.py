@@ -1,15 +1,29 @@
-"""Write files so that they are complete or absent."""
+"""Write files and folders so that they are complete or absent.
 
+They are written beside their place, under a name that ends in ``.part``, and
+moved. A process holds a lock on its part; the system takes it back when the
+process ends, however it ends. So the next one that writes to the same place
+knows which parts were left by a kill, and removes them.
+"""
+
+import glob
 import hashlib
 import json
 import os
 import os.path as osp
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .errors import BadInput
+from .errors import NO_ROOM, BadInput
+
+try:
+    import fcntl
+except ImportError:
+    # Windows: what a kill leaves stays, and nobody reads it.
+    fcntl = None  # type: ignore[assignment]
 
 
 @contextmanager
@@ -29,24 +43,114 @@ def written_beside(path: str | Path) -> Iterator[str]:
     """
     if osp.isdir(path):
         raise BadInput(f'{path} cannot be written: it is a folder')
-    beside = f'{osp.abspath(path)}.{os.urandom(4).hex()}.part'
-    try:
-        os.makedirs(osp.dirname(beside), exist_ok=True)
-        open(beside, 'x').close()
-    except OSError as error:
-        raise BadInput(f'{path} cannot be written: {error.strerror}') from None
-    try:
+    with _beside(path, lambda part: open(part, 'x').close()) as beside:
         yield beside
         os.replace(beside, path)
-    except BaseException:
-        os.unlink(beside)
+
+
+@contextmanager
+def made_beside(path: str | Path) -> Iterator[str]:
+    """Fill a temporary folder, which moves to ``path`` at the end.
+
+    If the block raises, the folder is removed.
+
+    Args:
+        path: The final path: nothing, or an empty folder.
+
+    Yields:
+        The name of an empty folder beside it.
+
+    Raises:
+        BadInput: If no folder can be made there.
+        OSError: If ``path`` holds something at the end.
+    """
+    with _beside(path, os.mkdir) as beside:
+        yield beside
+        os.rename(beside, path)
+
+
+@contextmanager
+def _beside(path: str | Path, make: Callable[[str], None]) -> Iterator[str]:
+    place = osp.abspath(path)
+    beside, folder = f'{place}.{os.urandom(4).hex()}.part', osp.dirname(place)
+    try:
+        os.makedirs(folder, exist_ok=True)
+        # Nobody takes a part for a left one before its lock is held. A part
+        # is new, and its lock is this process' own: nothing is left in it.
+        alone = None
+        if not folder.endswith('.part'):
+            alone = _lock(folder, wait=True)
+        try:
+            if alone is not None:
+                _sweep(place)
+            make(beside)
+            held = _lock(beside)
+        finally:
+            _unlock(alone)
+    except OSError as error:
+        raise _unwritten(path, error) from None
+    try:
+        yield beside
+    except BaseException as error:
+        _remove(beside)
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise _unwritten(path, error) from None
         raise
+    finally:
+        _unlock(held)
+
+
+def _unwritten(path: str | Path, error: OSError) -> BadInput:
+    return BadInput(f'{path} cannot be written: {error.strerror}')
+
+
+def _sweep(place: str) -> None:
+    """Remove the parts of a place that no living process holds."""
+    for left in glob.glob(f'{glob.escape(place)}.*.part'):
+        held = _lock(left)
+        if held is not None:
+            _remove(left)
+        _unlock(held)
+
+
+def _lock(path: str, wait: bool = False) -> int | None:
+    """A handle that holds the lock of a file or folder.
+
+    None if another process has it, or the file system knows no such locks.
+    """
+    handle = None
+    try:
+        # Some network file systems lock only what is open for writing.
+        way = os.O_RDONLY if osp.isdir(path) else os.O_RDWR
+        handle = os.open(path, way)
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except (OSError, AttributeError):
+        _unlock(handle)
+        return None
+    return handle
+
+
+def _unlock(handle: int | None) -> None:
+    if handle is not None:
+        os.close(handle)
+
+
+def _remove(path: str) -> None:
+    if osp.isdir(path):
+        shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):
+        os.unlink(path)
+
+
+def write_bytes(data: bytes, path: str | Path) -> None:
+    """Write a file by :func:`written_beside`."""
+    with written_beside(path) as beside:
+        Path(beside).write_bytes(data)
 
 
 def write_text(text: str, path: str | Path) -> None:
     """Write text to a file by :func:`written_beside`."""
-    with written_beside(path) as beside:
-        Path(beside).write_text(text, encoding='utf-8')
+    write_bytes(text.encode(), path)
 
 
 def write_json(value: Any, path: str | Path) -> None:

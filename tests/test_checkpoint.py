@@ -1,7 +1,6 @@
 """Checkpoints are read whole and safely, and written whole."""
 
 import codecs
-import os
 import pickletools
 import zipfile
 
@@ -9,9 +8,16 @@ import numpy as np
 import pytest
 import torch
 from helpers import Hostile
+from safetensors.torch import load
 from tiny_runner import FILES, run
 
-from mmkdna.checkpoint import read_checkpoint, read_weights, write_weights
+from mmkdna.checkpoint import (
+    VERSION,
+    packed,
+    read_checkpoint,
+    read_weights,
+    write_weights,
+)
 from mmkdna.errors import BadInput
 from mmkdna.zoo import load_tensors_only
 
@@ -35,14 +41,27 @@ def test_bytes_that_are_no_pickle_are_said_to_be_damaged(tmp_path, content):
         read_checkpoint(str(path))
 
 
-def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
-    def full(*args):
-        raise OSError(28, 'No space left on device')
+def test_equal_weights_and_notes_give_equal_bytes():
+    weights = {name: torch.randn(3) for name in 'abc'}
+    notes = {name: f'of {name} \u00e9' for name in 'abcdefgh'}
+    one = packed(weights, notes)
+    other = packed(weights, dict(reversed(notes.items())))
+    assert one == other
+    for name, tensor in load(one).items():
+        assert tensor.equal(weights[name])
 
-    monkeypatch.setattr('mmkdna.checkpoint.torch.save', full)
-    with pytest.raises(OSError, match='No space'):
-        write_weights({}, str(tmp_path / 'kdna.pth'), {})
-    assert os.listdir(tmp_path) == []
+
+def test_notes_are_read_back(tmp_path):
+    notes = {name: f'of {name} \u00e9' for name in 'abcdefgh'}
+    write_weights({'a': torch.ones(3)}, f'{tmp_path}/a.safetensors', notes)
+    read = read_checkpoint(f'{tmp_path}/a.safetensors')
+    assert read['meta'] == {'format': 'pt', VERSION: '2', **notes}
+
+
+def test_a_version_that_is_no_number_is_none(tmp_path):
+    path = f'{tmp_path}/a.safetensors'
+    write_weights({'a': torch.ones(3)}, path, {VERSION: 'late'})
+    assert read_weights(path)['a'].equal(torch.ones(3))
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ BELOW = {
     'errors': set(),
     'version': set(),
     'files': {'errors'},
-    'checkpoint': GROUND,
+    'checkpoint': GROUND | {'layers'},
     'datasets': GROUND,
     'layers': GROUND,
     'families': GROUND | {'layers'},

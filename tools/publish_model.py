@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from mmkdna import cli
 from mmkdna.datasets import prepare_data
+from mmkdna.files import write_bytes
 from mmkdna.measure import complexity, configs
 from mmkdna.measure.runs import in_percent
 from mmkdna.zoo import local_path
@@ -31,7 +32,7 @@ def tested(cfg, release: Release, args) -> dict:
     """Score the weights that are published; the entry of the metafile."""
     with tempfile.TemporaryDirectory() as folder:
         cfg.load_from = osp.join(folder, 'tested.safetensors')
-        release.write(cfg.load_from, [])
+        write_bytes(release.packed([]), cfg.load_from)
         cfg.work_dir = args.work_dir
         prepare_data(cfg, ['test_dataloader'])
         found = in_percent(cli.build_runner(cfg).test())

@@ -9,7 +9,6 @@ set can be downloaded.
 
 import json
 import os
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from rich.progress import track
 from sklearn.datasets import load_digits
 
 from ..errors import check, check_int, check_one_of
+from ..files import made_beside
 
 CLASSES = tuple('0123456789')
 SPLITS = ('train', 'val')
@@ -238,25 +238,20 @@ def write_scenes(root: str | os.PathLike, **spec) -> Path:
     described = {**asdict(wanted), 'layout': 2}
     if _holds(root, described):
         return root
-    root.parent.mkdir(parents=True, exist_ok=True)
     print_log(
         f'Composing {wanted.num_train} + {wanted.num_val} digit scenes '
         f'in {root} (a few seconds, once)',
         'current',
     )
-    with tempfile.TemporaryDirectory(
-        prefix=f'.{root.name}-', dir=root.parent, ignore_cleanup_errors=True
-    ) as folder:
-        whole = Path(folder, root.name)
-        for split in SPLITS:
-            _write_split(whole, split, wanted)
-        mmengine.dump(described, whole / 'spec.json')
-        try:
-            whole.rename(root)
-        except OSError:
-            # Another process was faster: its scenes are the same ones.
-            if not _holds(root, described):
-                raise
+    try:
+        with made_beside(root) as folder:
+            for split in SPLITS:
+                _write_split(Path(folder), split, wanted)
+            mmengine.dump(described, Path(folder, 'spec.json'))
+    except OSError:
+        # Another process was faster: its scenes are the same ones.
+        if not _holds(root, described):
+            raise
     return root
 
 

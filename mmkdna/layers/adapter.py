@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import BadInput
 from .norm import NORMS
 
 
@@ -125,12 +126,26 @@ class DynamicRouting(nn.Module):
         return 2 * gate if self.identity_gate else gate
 
     def _load_from_state_dict(
-        self, state_dict: dict, prefix: str, *args: Any
+        self, state_dict: dict, prefix: str, metadata: dict, *args: Any
     ) -> None:
+        check_version(prefix.rstrip('.'), metadata.get('version'))
         old = f'{prefix}excite_bias'
         if old in state_dict:
             state_dict[f'{prefix}bias'] = state_dict.pop(old)
-        super()._load_from_state_dict(state_dict, prefix, *args)
+        super()._load_from_state_dict(state_dict, prefix, metadata, *args)
+
+
+def check_version(what: str, version: object) -> None:
+    """Refuse a state dict of a later version; None is an early one.
+
+    Raises:
+        BadInput: If this code does not know its version.
+    """
+    if isinstance(version, int) and version > DynamicRouting._version:
+        raise BadInput(
+            f'{what} is of version {version} of the adapters, this mmkdna '
+            f'knows {DynamicRouting._version}: use a later mmkdna'
+        )
 
 
 def _as_linear(tensor: Tensor, fan_in: int) -> None:

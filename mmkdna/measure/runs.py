@@ -28,9 +28,20 @@ def in_percent(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def read_log(work_dir: Path) -> list[str]:
-    """The lines of a run's logs, one JSON object each."""
+    """The lines of a run's logs, one JSON object each.
+
+    Half a line, which a full disk leaves, is left out.
+    """
     logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
-    return [line for log in logs for line in log.read_text().splitlines()]
+    lines = [line for log in logs for line in log.read_text().splitlines()]
+    return [line for line in lines if _is_json(line)]
+
+
+def _is_json(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 def last_scores(work_dir: Path) -> dict[str, float]:

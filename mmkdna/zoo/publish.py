@@ -1,7 +1,7 @@
 """Make a file of the zoo and its entry from the checkpoint of a run."""
 
+import hashlib
 import json
-import os
 import os.path as osp
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ import yaml
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from ..checkpoint import read_checkpoint, write_weights
+from ..checkpoint import packed, read_checkpoint
 from ..errors import BadInput
 from ..families import list_families
-from ..files import sha256, write_text
+from ..files import write_bytes, write_text
 from ..measure.configs import build_model
 from ..measure.runs import read_log
 from ..version import __version__
@@ -63,10 +63,10 @@ class Release:
     training: dict[str, Any]
     log: list[str]
 
-    def write(self, path: str, results: Results) -> None:
-        """Write weights and notes, with the results of tests."""
+    def packed(self, results: Results) -> bytes:
+        """The file: weights and notes, with the results of tests."""
         more = {'results': json.dumps(results)} if results else {}
-        write_weights(self.weights, path, {**self.notes, **more})
+        return packed(self.weights, {**self.notes, **more})
 
 
 def prepare(
@@ -173,17 +173,16 @@ def publish(
     Returns:
         The entry as YAML, for a metafile.
     """
-    beside = osp.join(folder, f'{name}.safetensors')
-    release.write(beside, results)
-    digest = sha256(beside)
+    data = release.packed(results)
+    digest = hashlib.sha256(data).hexdigest()
     path = osp.join(folder, f'{name}-{digest[:8]}.safetensors')
-    os.replace(beside, path)
+    write_bytes(data, path)
     about = dict(metadata)
     if release.log:
         log = path.removesuffix('safetensors') + 'log.json'
         write_text('\n'.join(release.log) + '\n', log)
         about['Training Log'] = osp.relpath(log)
-    about |= {'Size (bytes)': osp.getsize(path), 'SHA-256': digest}
+    about |= {'Size (bytes)': len(data), 'SHA-256': digest}
     entry = {
         'Name': name,
         'In Collection': 'KernelDNA',
