@@ -1,6 +1,7 @@
 """Files from the web are whole, whatever servers and proxies do."""
 
 import pytest
+from requests.exceptions import InvalidSchema
 from zoo_server import BODY, CUT, FILE, SHA, SIZE, get
 
 from mmkdna.errors import BadInput
@@ -121,14 +122,36 @@ def test_no_server_is_said(cache):
     assert nothing_but_locks(cache)
 
 
-def test_a_full_disk_is_said(server, cache, monkeypatch):
-    def full(*args):
-        raise OSError(28, 'No space left on device')
-
-    monkeypatch.setattr(download, 'open', full, raising=False)
-    with pytest.raises(BadInput, match='No space left on device'):
-        get(server, 'ok')
+@pytest.mark.parametrize('scheme', ['file', 'ftp', 'data'])
+def test_no_redirect_to_another_scheme_is_followed(
+    server, cache, tmp_path, scheme
+):
+    (tmp_path / FILE).write_bytes(BODY)
+    server.away = f'{scheme}://{tmp_path}/{FILE}'
+    with pytest.raises(BadInput, match='No connection adapters were found'):
+        get(server, 'away')
     assert nothing_but_locks(cache)
+
+
+def test_no_redirect_leaves_https():
+    session = download._session('https://x/y')
+    assert session.get_adapter('https://elsewhere/y')
+    for url in ('http://x/y', 'file:///x'):
+        with pytest.raises(InvalidSchema):
+            session.get_adapter(url)
+
+
+def test_a_file_of_unknown_size_is_bounded(server, cache, monkeypatch):
+    monkeypatch.setattr(download, 'LARGEST', SIZE - 1)
+    with pytest.raises(BadInput, match=f'more than the {SIZE - 1} bytes that'):
+        get(server, 'ok', size=0)
+    assert nothing_but_locks(cache)
+    monkeypatch.setattr(download, 'LARGEST', SIZE)
+    assert get(server, 'ok', size=0).read_bytes() == BODY
+
+
+def test_what_a_server_says_of_the_length_may_be_nonsense(server, cache):
+    assert get(server, 'odd', size=0).read_bytes() == BODY
 
 
 def test_a_part_that_is_a_link_is_not_written_through(server, cache, tmp_path):

@@ -1,6 +1,7 @@
 """A pickle that would run code is refused wherever a checkpoint is read."""
 
 import os
+import pickle
 import runpy
 import sys
 from pathlib import Path
@@ -14,8 +15,14 @@ from mmengine.runner import CheckpointLoader
 from zoo_server import ZooServer
 
 from mmkdna.checkpoint import read_checkpoint
+from mmkdna.cli import exit_on_bad_input
+from mmkdna.datasets.digit_scenes import write_scenes
 from mmkdna.errors import BadInput
 from mmkdna.zoo import load_tensors_only
+
+sys.path.insert(0, str(ROOT / 'experiments'))
+
+import cifar
 
 CONFIG = f"""
 _base_ = '{ROOT}/configs/digits/kdna_r18.py'
@@ -103,6 +110,47 @@ def test_what_the_web_sends_is_refused(hostile, monkeypatch, capsys):
             runpy.run_path(str(ROOT / 'tools/test.py'), run_name='__main__')
     finally:
         server.close()
+    assert refused(hostile)
+
+
+def test_no_text_of_a_checkpoint_is_run_as_a_config(folder, tool, capsys):
+    """mmengine executes meta['config'] of what it resumes."""
+    train = tool('train').main
+    train(['tiny.py', '--work-dir', 'run'])
+    saved = torch.load('run/epoch_1.pth', weights_only=False)
+    saved['meta']['config'] = f"import os\nos.system('touch {folder}/ran')\n"
+    torch.save(saved, 'trap.pth')
+    longer = ['--cfg-options', 'train_cfg.max_epochs=2']
+    resume = ['--work-dir', 'again', '--resume', 'trap.pth']
+    exit_on_bad_input(lambda _: train(['tiny.py', *resume, *longer]))
+    assert 'resumed epoch: 1' in capsys.readouterr().out
+    assert refused(folder)
+
+
+@pytest.mark.parametrize(
+    'content',
+    [b'<svg onload="x"/>', b'\x89PNG\r\n\x1a\n' + bytes(60), pickle.dumps(3)],
+)
+def test_an_image_that_is_none_is_named(folder, tool, content):
+    (folder / 'image.png').write_bytes(content)
+    with pytest.raises(BadInput, match='image.png: expected an image'):
+        tool('infer').main(['tiny.py', 'tiny.py', 'image.png'])
+
+
+def test_the_label_files_of_a_benchmark_run_nothing(hostile):
+    trap = np.array([Hostile(os.system, f'touch {hostile / "ran"}')])
+    np.savez('cifar10_train.npz', labels=trap, offsets=trap, jpeg=trap)
+    with pytest.raises(BadInput, match='allow_pickle=False'):
+        cifar.read(hostile, 'train')
+    assert refused(hostile)
+
+
+def test_the_label_files_of_scenes_run_nothing(hostile):
+    trap = hostile / 'scenes/spec.json'
+    trap.parent.mkdir()
+    trap.write_bytes((hostile / 'trap.pth').read_bytes())
+    with pytest.raises(FileExistsError, match='holds no digit scenes'):
+        write_scenes(hostile / 'scenes', num_train=1, num_val=1)
     assert refused(hostile)
 
 

@@ -29,11 +29,13 @@ class ZooServer:
     half, the first time, and waits. ``/short/`` sends CUT bytes and says
     nothing of the length; ``/long/`` sends more than the file. ``/busy/``
     answers 500 twice, ``/missing/`` 404; ``/wrong/`` has other bytes;
-    ``/moved/`` redirects to ``/ok/``.
+    ``/moved/`` redirects to ``/ok/``, ``/away/`` to ``away``. ``/odd/`` says
+    nonsense of the length.
     """
 
     def __init__(self, files):
         self.files = files
+        self.away = ''
         self.requests = []
         self.half_sent = threading.Event()
         self.go_on = threading.Event()
@@ -78,9 +80,10 @@ class ZooServer:
         if span and way.endswith('416'):
             request.send_error(416)
             return
-        if way == 'moved':
+        if way in ('moved', 'away'):
+            to = f'/ok/{name}' if way == 'moved' else self.away
             request.send_response(302)
-            request.send_header('Location', f'/ok/{name}')
+            request.send_header('Location', to)
             request.send_header('Content-Length', '0')
             request.end_headers()
             return
@@ -98,9 +101,12 @@ class ZooServer:
             request.send_header(
                 'Content-Range', f'bytes {first}-{total - 1}/{total}'
             )
-        if way == 'short':
+        if way in ('short', 'odd'):
             request.send_header('Connection', 'close')
-        else:
+        if way == 'odd':
+            request.close_connection = True
+            request.send_header('Content-Length', 'many')
+        elif way != 'short':
             request.send_header('Content-Length', str(len(rest)))
         request.end_headers()
         sent = rest

@@ -24,6 +24,8 @@ TIMEOUT = (10.0, 60.0)
 BACK_OFF = 0.5
 """Seconds before a request is repeated; they double each time."""
 CHUNK = 1 << 16
+LARGEST = 4 << 30
+"""Bytes that a file may have whose size nobody says."""
 
 
 class Unavailable(Exception):
@@ -38,10 +40,11 @@ def fetch(url: str, path: str, expected: str, size: int = 0) -> None:
     server without range requests sends the whole file again.
 
     Args:
-        url: Address of the file; redirects are followed.
+        url: Address of the file; redirects are followed, but not from https
+            to http, nor to another scheme.
         path: Path for the file; the caller holds its lock.
         expected: SHA-256 of the file, or its first digits.
-        size: In bytes; 0 if it is not known.
+        size: In bytes, and no more are taken; 0 if it is not known.
 
     Raises:
         Unavailable: If the server cannot be reached or answers with an
@@ -53,16 +56,7 @@ def fetch(url: str, path: str, expected: str, size: int = 0) -> None:
     # Never write through a link; a part that is too long is another file's.
     if osp.islink(part) or 0 < size < _length(part):
         os.unlink(part)
-    retry = Retry(
-        total=ATTEMPTS,
-        connect=2,
-        backoff_factor=BACK_OFF,
-        status_forcelist=(429, 500, 502, 503, 504),
-        raise_on_status=False,
-    )
-    with requests.Session() as session:
-        for scheme in ('http://', 'https://'):
-            session.mount(scheme, HTTPAdapter(max_retries=retry))
+    with _session(url) as session:
         # Several requests may have got parts of different files: try again.
         for _ in range(2):
             several = _download(session, url, part, size)
@@ -76,6 +70,26 @@ def fetch(url: str, path: str, expected: str, size: int = 0) -> None:
     raise Unavailable(
         f'its SHA-256 is {found[:12]}..., expected {expected[:12]}...'
     )
+
+
+def _session(url: str) -> requests.Session:
+    """A session that is as patient as said, and asks by known schemes only.
+
+    A redirect to another scheme, or from https to http, finds no adapter.
+    """
+    retry = Retry(
+        total=ATTEMPTS,
+        connect=2,
+        backoff_factor=BACK_OFF,
+        status_forcelist=(429, 500, 502, 503, 504),
+        raise_on_status=False,
+    )
+    session = requests.Session()
+    session.adapters.clear()
+    session.mount('https://', HTTPAdapter(max_retries=retry))
+    if not url.startswith('https://'):
+        session.mount('http://', HTTPAdapter(max_retries=retry))
+    return session
 
 
 def _download(
@@ -146,7 +160,7 @@ def _append(
                 while chunk := read(CHUNK):
                     file.write(chunk)
                     show(completed=file.tell())
-                    if size and file.tell() > size:
+                    if file.tell() > (size or LARGEST):
                         break
         except HTTPError as error:
             return f'its body broke off: {_innermost(error)}'
@@ -157,11 +171,13 @@ def _append(
                 f'{size / 1e6:.1f} MB: make room, or set MMKDNA_HOME to a '
                 'folder elsewhere'
             ) from None
-    end = osp.getsize(part)
-    if size and end > size:
+    end, most = osp.getsize(part), size or LARGEST
+    if end > most:
         os.unlink(part)
-        raise Unavailable(f'it sends more than the {size} bytes of the index')
-    total = size or begun + int(sent.get('Content-Length', 0))
+        said = 'of the index' if size else 'that a file may have'
+        raise Unavailable(f'it sends more than the {most} bytes {said}')
+    length = sent.get('Content-Length', '')
+    total = size or begun + (int(length) if length.isdecimal() else 0)
     return '' if end >= total else f'it sent {end} of {total} bytes'
 
 

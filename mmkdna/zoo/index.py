@@ -203,4 +203,5 @@ def _is_below(path: object) -> bool:
     # No file of this machine has a name with a zero.
     if not isinstance(path, str) or '\0' in path:
         return False
-    return not osp.isabs(path) and '..' not in path.split('/')
+    climbs = '..' in path.split('/')
+    return not (osp.isabs(path) or climbs or '://' in path)
