@@ -7,7 +7,6 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from helpers import ROOT
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import load_checkpoint, save_checkpoint
 from mmengine.runner.checkpoint import get_state_dict, load_state_dict
@@ -17,7 +16,6 @@ from weights_for import R18, R50, build, off, outputs, randomise
 
 import mmkdna
 
-FILES = ROOT / 'tests/files'
 ALL = '<All keys matched successfully>'
 SHARED_HEADS = {
     'RetinaSepBNHead': dict(
@@ -330,24 +328,6 @@ def test_a_destination_of_the_callers_is_filled():
     model = build(R18)
     state = model.state_dict(destination={})
     assert list(state) == list(model.state_dict())
-
-
-def test_files_of_before_load(log):
-    """Written by b9bcf47; a gate's bias had another name, weights halved."""
-    saved = torch.load(FILES / 'old_layer_norm.pth')
-    model = build(R18)
-    assert str(model.load_state_dict(saved['state_dict'])) == ALL
-    assert any('excite_bias' in key for key in saved['state_dict'])
-    expected = saved['meta']['output']
-    assert off(outputs(model, 2, 3, 32, 32), expected) < 1e-5
-
-
-def test_files_of_before_without_metadata_load():
-    state = load_file(FILES / 'old_batch_norm.safetensors')
-    expected = state.pop('output')
-    model = build(R18, norm='BN', gate='sigmoid')
-    assert str(model.load_state_dict(state)) == ALL
-    assert off(outputs(model, 2, 3, 32, 32), expected) < 1e-5
 
 
 def test_residuals_of_before_are_dropped_and_said(log):

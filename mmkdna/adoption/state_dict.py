@@ -35,6 +35,13 @@ BAKED = 'kernel_dna_baked'
 """The key for a baked model."""
 
 
+_FIRST = {
+    'squeeze.weight': 'squeeze',
+    'excite.weight': 'excite',
+    'excite.bias': 'bias',
+}
+
+
 class _Load(threading.local):
     """The current load of this thread, identified by its list of errors."""
 
@@ -155,6 +162,17 @@ def _refuse_baked(
         )
 
 
+def _rename_first(state: dict[str, Tensor], prefix: str) -> None:
+    """Give a routing's entries the names of now.
+
+    In the very first files it held linear layers.
+    """
+    for key in [key for key in state if key.startswith(prefix)]:
+        layer, routing, entry = key.rpartition('adapter.routing.')
+        if routing and entry in _FIRST:
+            state[f'{layer}{routing}{_FIRST[entry]}'] = state.pop(key)
+
+
 @torch.no_grad()
 def translate(
     module: nn.Module,
@@ -181,6 +199,7 @@ def translate(
     layers: dict[str, Any] = dict(module.named_modules(remove_duplicate=False))
     members, ours = _members(module), plan(module)
     _refuse_baked(members, state_dict, prefix, local_metadata)
+    _rename_first(state_dict, prefix)
     noted = _noted(local_metadata, PLAN)
     gates_there = _noted(local_metadata, GATES) or {}
     _refuse_other_gates(gates_there, gates(module))
