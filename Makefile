@@ -7,7 +7,8 @@ export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 # Every process imports 5000 files; compiled once, in a third of the time.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo digits test test-slow test-deploy fuzz coverage lint docs pictures gpu-report
+.PHONY: help setup demo digits test test-slow test-deploy fuzz coverage lint \
+  docs pictures gpu-report kills soak
 
 help:
 	@echo "make demo       set up, train Mask R-CNN with KernelDNA on digits, show it"
@@ -21,6 +22,8 @@ help:
 	@echo "make docs       build the documentation site into site/"
 	@echo "make pictures   redraw the pictures of the documentation"
 	@echo "make gpu-report time all conv types on a GPU; ARGS='--data FOLDER --minutes 20'"
+	@echo "make kills      kill commands 100 times, look at what is left; ARGS='--seed 1'"
+	@echo "make soak       3,000 steps with resumes: does anything grow?"
 	@echo "make setup      only the set-up: .venv with the tested stack"
 	@echo "STACK=original  behind any of them: OpenMMLab's own releases, in .venv-original"
 
@@ -74,6 +77,13 @@ docs: setup
 
 pictures: setup
 	$(PYTHON) docs/draw_family.py
+
+# Half an hour on one core; its figures are in docs/robustness.md.
+kills: setup
+	$(PYTHON) experiments/interruptions.py --count 100 --seed 0 $(ARGS)
+
+soak: setup
+	$(PYTHON) experiments/soak.py --steps 3000 --resumes 9 $(ARGS)
 
 # No set-up: torch, mmengine and mmcv-lite are enough, in any environment.
 gpu-report: PYTHON := $(or $(MMKDNA_PYTHON),$(wildcard $(VENV)/bin/python),python3)
