@@ -259,8 +259,12 @@ class KernelDNALinear(KernelDNALayer):
             return self(x[None])[0]
         derive, sources = self._ingredients(x)
         pixels = x[:, None] if x.dim() == 2 else x.flatten(1, -2)
-        gate = self.adapter.routing(pixels.mean(1))[:, None]
-        if trains_eagerly(x, *sources):
+        eager = trains_eagerly(x, *sources)
+        # A mean of no pixels is NaN, and so would be the routing's gradients.
+        empty = eager and pixels.shape[1] == 0
+        pooled = pixels.sum(1) if empty else pixels.mean(1)
+        gate = self.adapter.routing(pooled)[:, None]
+        if eager:
             y = lean(Linear(), derive, pixels, gate, self.bias, *sources)
         else:
             y = F.linear(pixels * gate, derive(*sources), self.bias)
