@@ -4,6 +4,7 @@ import pytest
 import torch
 from pairs import by_hand, family, pair
 from torch import nn
+from torch.nn.utils import prune
 
 from mmkdna.layers import KernelDNAConv2d, KernelDNALinear
 
@@ -79,6 +80,42 @@ def test_a_child_follows_its_parents_kernel_however_it_changes():
                 child.kernel(),
                 child.adapter.static(child.parent.weight),
             )
+
+
+@pytest.mark.parametrize('linear', [True, False])
+def test_reset_members_start_as_plain_layers_and_open_gates(linear):
+    child, _ = pair(linear=linear)
+    parent, plain = (
+        child.parent,
+        nn.Linear(8, 8) if linear else nn.Conv2d(8, 8, 3),
+    )
+    torch.manual_seed(1)
+    parent.reset_parameters()
+    torch.manual_seed(1)
+    plain.reset_parameters()
+    assert parent.weight.equal(plain.weight)
+    assert parent.bias.equal(plain.bias)
+    child.bias.data.fill_(9)
+    child.reset_parameters()
+    assert child.kernel().equal(parent.weight)
+    assert child.adapter.routing.is_open()
+    # That of the plain layer: 1 / sqrt(C_in * kh * kw).
+    assert 0 < child.bias.abs().max() <= plain.weight[0].numel() ** -0.5
+    child, _ = pair(linear=linear, bias=False)
+    child.reset_parameters()
+    assert child.bias is None
+
+
+def test_a_hook_that_makes_no_weight_is_not_called_for_a_childs_kernel():
+    child, _ = pair()
+    parent, called = child.parent, []
+    parent.register_forward_pre_hook(lambda *args: called.append(1))
+    prune.random_unstructured(parent, 'weight', 0.5)
+    mask = parent.weight_mask.bool()
+    parent.weight_orig.data.add_(1)
+    kernel = child.adapter.static(parent.weight_orig * mask)
+    torch.testing.assert_close(child.kernel(), kernel)
+    assert called == []
 
 
 def test_moving_a_model_moves_its_families():

@@ -170,3 +170,17 @@ def test_efficient_bn_eval_of_mmengine_leaves_members_whole(build):
         assert 'fx' in type(model.backbone.forward.__self__).__module__
         after = model.backbone(x)
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
+
+
+def test_a_class_without_source_is_taken_as_one_that_reads_no_weight():
+    # As what is typed into an interpreter.
+    typed = {'nn': nn}
+    exec(
+        'class Typed(nn.Sequential):\n'
+        '    def forward(self, x):\n'
+        '        return super().forward(x)\n',
+        typed,
+    )
+    model = typed['Typed'](*(nn.Conv2d(16, 16, 3) for _ in '12'))
+    mmkdna.convert(model, min_channels=16)
+    assert len(mmkdna.list_families(model)) == 1
