@@ -6,6 +6,7 @@ import json
 import os.path as osp
 import pickle
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -59,6 +60,9 @@ SAFE = [
 
 VERSION = 'mmkdna_state_dict_version'
 """The note of a file that says which version of the adapters it has."""
+METADATA = 'mmkdna_metadata'
+"""The note of a ``.safetensors`` file with the families and gates: what the
+metadata of a state dict has under keys that begin with ``kernel_dna``."""
 
 _NO_WEIGHTS = (
     'holds no state dict: expected tensors by name, or a dict with them as '
@@ -159,10 +163,17 @@ def _load_safetensors(path: str, map_location: Any) -> dict[str, Any]:
         with safe_open(path, 'pt', device) as file:
             meta: dict[str, Any] = dict(file.metadata() or {})
             names = file.keys()
-            weights = {name: file.get_tensor(name) for name in names}
+            weights = OrderedDict((n, file.get_tensor(n)) for n in names)
         # The inferencers read it in the form that mmengine's hook saves.
         if 'dataset_meta' in meta:
             meta['dataset_meta'] = json.loads(meta['dataset_meta'])
+        noted = json.loads(meta.pop(METADATA, '{}'))
+        if not isinstance(noted, dict):
+            raise ValueError(f'{METADATA} is no JSON object')
+        for key, value in noted.items():
+            if not isinstance(value, dict):
+                raise ValueError(f'{METADATA} of {key!r} is no JSON object')
+        weights._metadata = OrderedDict(noted)  # type: ignore[attr-defined]
     except (SafetensorError, OSError, ValueError) as error:
         raise _damaged(path, str(error)) from None
     return {'state_dict': weights, 'meta': meta}
@@ -193,7 +204,8 @@ def packed(weights: Mapping[str, Tensor], note: Mapping[str, str]) -> bytes:
     """
     from safetensors.torch import save
 
-    data = save(_own(weights), {'format': 'pt', **_version(), **note})
+    notes = {'format': 'pt', **_version(), **_families(weights), **note}
+    data = save(_own(weights), notes)
     # It begins with the length of a JSON header, where safetensors puts the
     # notes in an order of chance.
     end = 8 + int.from_bytes(data[:8], 'little')
@@ -215,12 +227,39 @@ def _version() -> dict[str, str]:
     return {VERSION: str(DynamicRouting._version)}
 
 
+def _families(weights: Mapping[str, Tensor]) -> dict[str, str]:
+    """What a state dict says of its families, as a note; nothing if none."""
+    ours = {
+        module: kept
+        for module, metadata in getattr(weights, '_metadata', {}).items()
+        if (
+            kept := {
+                key: value
+                for key, value in metadata.items()
+                if key.startswith('kernel_dna')
+            }
+        )
+    }
+    return {METADATA: json.dumps(ours, sort_keys=True)} if ours else {}
+
+
+def mapped(
+    change: Callable[[str, Tensor], Tensor], weights: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """A state dict whose tensors are changed, with the same metadata."""
+    result = OrderedDict((k, change(k, v)) for k, v in weights.items())
+    if hasattr(weights, '_metadata'):
+        result._metadata = weights._metadata  # type: ignore[attr-defined]
+    return result
+
+
 def _own(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A copy of each: safetensors refuses tensors that share memory."""
-    return {
-        key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for key, value in weights.items()
-    }
+    form = torch.contiguous_format
+    return mapped(
+        lambda _, value: value.detach().cpu().clone(memory_format=form),
+        weights,
+    )
 
 
 def check_ending(path: str) -> None:

@@ -10,8 +10,11 @@ import torch
 from helpers import Hostile
 from safetensors.torch import load
 from tiny_runner import FILES, run
+from torch import nn
 
+import mmkdna
 from mmkdna.checkpoint import (
+    METADATA,
     VERSION,
     packed,
     read_checkpoint,
@@ -49,6 +52,45 @@ def test_equal_weights_and_notes_give_equal_bytes():
     assert one == other
     for name, tensor in load(one).items():
         assert tensor.equal(weights[name])
+
+
+def stage(**settings):
+    convs = [nn.Conv2d(8, 8, 3, bias=False) for _ in range(4)]
+    return mmkdna.convert(nn.Sequential(*convs), min_channels=8, **settings)
+
+
+PAIRS = [['0', '1'], ['2', '3']]
+
+
+@pytest.mark.parametrize('ending', ['pth', 'safetensors'])
+def test_a_file_knows_its_families_and_gates(tmp_path, ending, log):
+    ours = stage(families=PAIRS)
+    for family in mmkdna.list_families(ours):
+        for _, child in family.children:
+            nn.init.normal_(child.adapter.routing.excite)
+    path = str(tmp_path / f'weights.{ending}')
+    write_weights(ours.state_dict(), path, {})
+    weights = read_weights(path)
+    twin, gated = stage(families=PAIRS), stage(families=PAIRS, gate='sigmoid')
+    # The same parents and children, in other pairs.
+    swapped = stage(families=[['0', '3'], ['2', '1']])
+    log.clear()
+    twin.load_state_dict(weights)
+    assert not log.text
+    x = torch.randn(1, 8, 12, 12)
+    assert twin(x).equal(ours(x))
+    with pytest.raises(BadInput, match="'identity' in the checkpoint"):
+        gated.load_state_dict(weights)
+    swapped.load_state_dict(weights)
+    assert '2 children start with their parent' in log.text
+
+
+@pytest.mark.parametrize('noted', ['3', '[]', '{"": 3}', '{'])
+def test_families_that_are_no_families_are_damage(tmp_path, noted):
+    path = str(tmp_path / 'weights.safetensors')
+    write_weights({'a': torch.ones(3)}, path, {METADATA: noted})
+    with pytest.raises(BadInput, match='damaged'):
+        read_weights(path)
 
 
 def test_notes_are_read_back(tmp_path):

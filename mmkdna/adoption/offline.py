@@ -77,7 +77,10 @@ def adopt_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Adopted:
         for name, layer in family.children
         if f'{name}.weight' in weights
     }
-    kept = {k: v for k, v in target.state_dict().items() if k not in missing}
+    # With its metadata, which names the families.
+    kept = target.state_dict()
+    for key in missing:
+        kept.pop(key, None)
     return Adopted(
         part, kept, sorted(result.unexpected_keys), sorted(missing), lost
     )

@@ -14,7 +14,7 @@ import yaml
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from ..checkpoint import packed, read_checkpoint
+from ..checkpoint import mapped, packed, read_checkpoint
 from ..errors import BadInput
 from ..families import list_families
 from ..files import write_bytes, write_text
@@ -107,7 +107,7 @@ def prepare(
     # With the names of this version: those of the file may be older.
     weights = model.state_dict()
     if half:
-        weights = {key: _halved(key, value) for key, value in weights.items()}
+        weights = mapped(_halved, weights)
     meta = loaded.get('meta') or {}
     dataset_meta = meta.get('dataset_meta')
     more = {'dataset_meta': json.dumps(dataset_meta)} if dataset_meta else {}
@@ -137,10 +137,10 @@ def _trained(
             "custom_hooks=[dict(type='EMAHook')]"
         )
     if ema or trained is None:
-        return dict(weights)
+        return mapped(lambda _, value: value, weights)
     # The hook saves the averages as the state dict, and the weights that
     # were trained under the other name.
-    return {k: trained.get(f'module.{k}', v) for k, v in weights.items()}
+    return mapped(lambda k, v: trained.get(f'module.{k}', v), weights)
 
 
 def _halved(name: str, value: Tensor) -> Tensor:
