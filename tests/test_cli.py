@@ -1,5 +1,7 @@
 """What the command lines of tools/ share."""
 
+import argparse
+import errno
 import subprocess
 import sys
 
@@ -7,7 +9,7 @@ import pytest
 from helpers import DIGITS, ROOT
 from mmengine.config import Config
 
-from mmkdna.cli import build_runner, exit_on_bad_input
+from mmkdna.cli import build_runner, exit_on_bad_input, joined, share
 from mmkdna.errors import BadInput
 
 
@@ -41,6 +43,28 @@ def test_another_broken_pipe_is_an_error():
 
     with pytest.raises(BrokenPipeError, match='of a worker'):
         exit_on_bad_input(main)
+
+
+def test_a_full_disk_is_a_sentence_whoever_finds_it():
+    def main(argv):
+        raise OSError(errno.ENOSPC, 'No space left on device', 'run/log.json')
+
+    def other(argv):
+        raise OSError(errno.EIO, 'Input/output error', 'run/log.json')
+
+    with pytest.raises(SystemExit, match='run/log.json cannot be written: No'):
+        exit_on_bad_input(main)
+    with pytest.raises(OSError, match='Input/output error'):
+        exit_on_bad_input(other)
+
+
+def test_a_share_may_begin_with_a_minus():
+    argv = ['a.py', '--budget', '-25%', '--out', 'b']
+    assert joined('--budget', argv) == ['a.py', '--budget=-25%', '--out', 'b']
+    assert joined('--budget', ['a.py', '--budget']) == ['a.py', '--budget']
+    assert share('-25%') == share('-0.25') == -0.25
+    with pytest.raises(argparse.ArgumentTypeError, match='such as -25%'):
+        share('a quarter')
 
 
 @pytest.mark.parametrize('name', ['train', 'report'])
