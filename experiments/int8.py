@@ -13,7 +13,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
 from itertools import islice
@@ -36,7 +36,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import mmkdna
-from mmkdna.cli import build_runner
+from mmkdna.cli import build_runner, plain_parser
 from mmkdna.datasets import prepare_data
 from mmkdna.measure.runs import in_percent
 
@@ -163,7 +163,8 @@ def rows(name: str, folder: str) -> Iterator[list[str]]:
         yield [name, kind, size, f'{found[metric]:.2f} {metric}', ms]
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
+    plain_parser(__doc__).parse_args(argv)
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
     warnings.simplefilter('ignore')
