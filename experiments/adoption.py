@@ -31,7 +31,7 @@ from networks import ResNet
 from torch import Tensor, nn
 
 import mmkdna
-from mmkdna.checkpoint import read_weights
+from mmkdna.checkpoint import read_weights, write_weights
 from mmkdna.cli import exit_on_bad_input
 from mmkdna.measure.complexity import parameters
 
@@ -281,9 +281,8 @@ def train(
         net, images('train'), recipe, seed, criterion=criterion
     )
     if name == 'plain':
-        results.keep_weights(
-            net.state_dict(), there.folder / f'plain-{seed}.safetensors'
-        )
+        path = there.folder / f'plain-{seed}.safetensors'
+        write_weights(net.state_dict(), str(path), {})
     return dict(
         start=first,
         accuracy=cifar.accuracy(net, images('test')),

@@ -25,9 +25,9 @@ import results
 from mmengine.config import Config
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from mmkdna.checkpoint import read_weights
+from mmkdna.checkpoint import write_weights
 from mmkdna.cli import exit_on_bad_input, load_config, quiet
-from mmkdna.files import write_text
+from mmkdna.files import made_beside
 from mmkdna.measure.complexity import multiply_adds, parameters
 from mmkdna.measure.configs import build_model
 from mmkdna.measure.runs import last_scores
@@ -166,23 +166,24 @@ def _parameters(task: Task, changed: dict[str, Any]) -> int:
     return parameters(build_model(_config(task, changed)))
 
 
-def unpack(archive: Path, split: str, root: Path) -> None:
-    """Write the scenes of an archive as files, for BaseSegDataset."""
-    done = root / f'{split}.done'
-    if done.exists():
+def unpack(data: Path, root: Path) -> None:
+    """Write the scenes of CamVid as files, for BaseSegDataset; once."""
+    if root.exists():
         return
-    arrays = np.load(archive)
-    starts = arrays['offsets']
-    for kind in ('images', 'labels'):
-        shutil.rmtree(root / kind / split, ignore_errors=True)
-        (root / kind / split).mkdir(parents=True)
-    for i, labels in enumerate(arrays['labels']):
-        image = arrays['jpeg'][starts[i] : starts[i + 1]]
-        pixels = cv2.imdecode(image, cv2.IMREAD_COLOR)
-        labels = np.where(labels == VOID, IGNORED, labels).astype(np.uint8)
-        cv2.imwrite(str(root / 'images' / split / f'{i:04}.png'), pixels)
-        cv2.imwrite(str(root / 'labels' / split / f'{i:04}.png'), labels)
-    write_text('', done)
+    with made_beside(root) as folder:
+        for split in ('train', 'test'):
+            images = Path(folder, 'images', split)
+            labels = Path(folder, 'labels', split)
+            images.mkdir(parents=True)
+            labels.mkdir(parents=True)
+            arrays = np.load(data / f'camvid_{split}.npz')
+            starts, jpeg = arrays['offsets'], arrays['jpeg']
+            for i, classes in enumerate(arrays['labels']):
+                image = jpeg[starts[i] : starts[i + 1]]
+                pixels = cv2.imdecode(image, cv2.IMREAD_COLOR)
+                seen = np.where(classes == VOID, IGNORED, classes)
+                cv2.imwrite(str(images / f'{i:04}.png'), pixels)
+                cv2.imwrite(str(labels / f'{i:04}.png'), seen.astype(np.uint8))
 
 
 def place(cfg: Config, name: str, data: Path, out: Path) -> None:
@@ -190,8 +191,7 @@ def place(cfg: Config, name: str, data: Path, out: Path) -> None:
     root = data / name
     if name == 'camvid':
         root = out / 'data'
-        for split in ('train', 'test'):
-            unpack(data / f'camvid_{split}.npz', split, root)
+        unpack(data, root)
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         loader.dataset.data_root = f'{root}/'
     cfg.test_dataloader = cfg.val_dataloader
@@ -232,10 +232,8 @@ def train(
     seconds = time.process_time() - begin
     scores = last_scores(Path(cfg.work_dir))
     if way == 'plain' and seed == 0:
-        checkpoint = find_latest_checkpoint(cfg.work_dir)
-        results.keep_weights(
-            read_weights(checkpoint), there.folder / 'plain-0.safetensors'
-        )
+        path = there.folder / 'plain-0.safetensors'
+        write_weights(runner.model.state_dict(), str(path), {})
     shutil.rmtree(cfg.work_dir)
     return dict(
         **{key: round(scores[key], 2) for key in task.scores},

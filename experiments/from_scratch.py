@@ -26,6 +26,7 @@ from networks import ResNet
 from torch import nn
 
 import mmkdna
+from mmkdna.checkpoint import write_weights
 from mmkdna.cli import exit_on_bad_input
 from mmkdna.measure.subjects import switch_convs
 from mmkdna.peers.temperature import annealed, set_temperatures
@@ -135,9 +136,8 @@ def train(
         each_step=partial(anneal, net),
     )
     if name == 'plain':
-        results.keep_weights(
-            net.state_dict(), there.folder / f'plain-{seed}.safetensors'
-        )
+        path = there.folder / f'plain-{seed}.safetensors'
+        write_weights(net.state_dict(), str(path), {})
     return dict(
         accuracy=cifar.accuracy(net, images('test')),
         **results.size_of(net),

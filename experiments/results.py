@@ -18,11 +18,11 @@ from matplotlib.figure import Figure
 from mmengine.logging import MMLogger
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
+from torch import nn
 
 from mmkdna import cli
 from mmkdna.errors import BadInput
-from mmkdna.files import write_json, written_beside
+from mmkdna.files import write_json
 from mmkdna.measure.complexity import multiply_adds, parameters
 from mmkdna.measure.pictures import save
 
@@ -111,15 +111,6 @@ def size_of(net: nn.Module) -> dict[str, int]:
         parameters=parameters(net),
         multiply_adds=multiply_adds(net, SIZE, lambda model, x: model(x)),
     )
-
-
-def keep_weights(state: Mapping[str, Tensor], path: Path) -> None:
-    """Write a network's state dict as safetensors, whole."""
-    from safetensors.torch import save_file
-
-    state = {k: v.contiguous() for k, v in state.items()}
-    with written_beside(path) as beside:
-        save_file(state, beside)
 
 
 def mean_and_spread(values: Sequence[float]) -> str:

@@ -1,11 +1,12 @@
 """Scores of several runs beside size and time: a table and a picture."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
+from results import mean_and_spread
 from rich.table import Table
 
 from mmkdna.files import write_text
@@ -28,7 +29,7 @@ def scores_table(rows: Rows) -> Table:
     ratio, spread = number('ratio', '.2f'), quartiles(' ({:.2f} to {:.2f})')
 
     def score(title: str) -> tuple[str, Text]:
-        return title, lambda row: _mean_and_spread(row['scores'][title])
+        return title, lambda row: mean_and_spread(row['scores'][title])
 
     columns = (
         ('parameters, M', number('parameters', '.2f', 1e6)),
@@ -37,11 +38,6 @@ def scores_table(rows: Rows) -> Table:
         *map(score, rows[PLAIN]['scores']),
     )
     return as_table(rows, columns)
-
-
-def _mean_and_spread(values: Sequence[float]) -> str:
-    spread = f' ± {statistics.stdev(values):.2f}' if len(values) > 1 else ''
-    return f'{statistics.mean(values):.2f}{spread}'
 
 
 def draw_scores(rows: Rows, title: str, path: Path) -> None:

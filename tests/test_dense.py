@@ -50,17 +50,21 @@ def test_scenes_are_unpacked_once_and_void_is_ignored(tmp_path):
     image = np.full((4, 6, 3), 200, np.uint8)
     jpeg = cv2.imencode('.jpg', image)[1]
     labels = np.array([[[0, 11, 3]]], np.uint8)
-    archive = tmp_path / 'camvid_test.npz'
     offsets = np.array([0, len(jpeg)])
-    np.savez(archive, jpeg=jpeg, offsets=offsets, labels=labels)
-    dense.unpack(archive, 'test', tmp_path / 'data')
+    archives = [
+        tmp_path / f'camvid_{split}.npz' for split in ('train', 'test')
+    ]
+    for archive in archives:
+        np.savez(archive, jpeg=jpeg, offsets=offsets, labels=labels)
+    dense.unpack(tmp_path, tmp_path / 'data')
     found = cv2.imread(
         str(tmp_path / 'data/labels/test/0000.png'), cv2.IMREAD_UNCHANGED
     )
     assert found.tolist() == [[0, 255, 3]]
     assert (tmp_path / 'data/images/test/0000.png').exists()
-    archive.unlink()
-    dense.unpack(archive, 'test', tmp_path / 'data')
+    for archive in archives:
+        archive.unlink()
+    dense.unpack(tmp_path, tmp_path / 'data')
 
 
 def test_a_config_is_as_long_as_asked(tmp_path):

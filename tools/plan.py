@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     add('--kernel-sizes', type=count, nargs='+', help=text)
     add('--linear', action='store_true', help='linear layers, too')
     add('--out', type=Path, default=Path('plan.png'), help='the picture')
-    args = parser.parse_args(cli.joined('--budget', argv or sys.argv[1:]))
+    argv = sys.argv[1:] if argv is None else argv
+    args = parser.parse_args(cli.joined('--budget', argv))
     cli.quiet()
     cfg = cli.load_config(args.config, args.cfg_options)
     prepare_data(cfg, ['train_dataloader'])

@@ -6,11 +6,11 @@ Example: python tools/report.py configs/kdna_maskrcnn_r50.py
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
 
 import mmkdna
 from mmkdna import cli
 from mmkdna.measure.configs import build_model
+from mmkdna.measure.show import list_table
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -18,18 +18,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = build_model(cli.load_config(args.config, args.cfg_options))
     report = mmkdna.report(model)
     saved = report.plain_parameters - report.parameters
-    table = Table(
-        box=None,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-        caption_justify='left',
-        caption=f'The whole model: {report.parameters:,} parameters, '
+    table = list_table(
+        f'The whole model: {report.parameters:,} parameters, '
         f'{report.plain_parameters:,} if it were plain: {saved:,} '
         f'({saved / report.plain_parameters:.1%}) saved by '
         f'{len(report.families)} families.',
+        *('layer', 'role', "a child's parent", 'kernel'),
     )
-    for title in ('layer', 'role', "a child's parent", 'kernel'):
-        table.add_column(title, overflow='fold')
     table.add_column('parameters', justify='right')
     for row in report.rows:
         table.add_row(

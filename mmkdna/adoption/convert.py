@@ -1,12 +1,14 @@
 """Convert any PyTorch model to KernelDNA, and revert it."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
 from ..errors import BadInput
-from ..families import form_families, group_families, mark, sites
+from ..families import Family, form_families, group_families, mark, sites
 from ..families.linking import unlink
+from ..families.sites import Site
 from ..layers import KernelDNALayer
 from ..layers.member import MEMBERS
 from ..openmmlab.log import near_misses
@@ -41,13 +43,7 @@ def convert(
     kernels: dict[Any, Any] = {layer: layer.weight for layer in new}
     try:
         found = [site for site in sites(model) if site.layer in new]
-        if not group_families(found):
-            misses = '; '.join(near_misses(found).values())
-            raise BadInput(
-                f'{type(model).__name__}: no layers can share a kernel under '
-                f'{conv_cfg}. Nearest misses: '
-                f'{misses or "it has no convolutions"}'
-            )
+        possible_families(model, found, conv_cfg)
         form_families(model)
     finally:
         for layer in new:
@@ -61,6 +57,25 @@ def convert(
         }
     )
     return model
+
+
+def possible_families(
+    model: nn.Module, found: Sequence[Site], conv_cfg: Mapping[str, Any]
+) -> list[Family]:
+    """The families that marked layers would form.
+
+    Raises:
+        BadInput: If there is none; it says which layers nearly can share.
+    """
+    families = group_families(found)
+    if not families:
+        misses = '; '.join(near_misses(found).values())
+        raise BadInput(
+            f'{type(model).__name__}: no layers can share a kernel under '
+            f'{conv_cfg}. Nearest misses: '
+            f'{misses or "it has no convolutions"}'
+        )
+    return families
 
 
 def revert(model: nn.Module) -> nn.Module:

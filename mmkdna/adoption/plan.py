@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from ..errors import BadInput, check
-from ..families import group_families, list_families, mark, sites
+from ..families import list_families, mark, sites
 from ..layers.adapter import adapter_size
-from ..openmmlab.log import near_misses
+from .convert import possible_families
 
 PLANNED = ('families', 'family_size', 'parent')
 """Arguments of a conv_cfg that the plan chooses."""
@@ -77,7 +77,7 @@ def plan(
         model: A plain, trained model. It does not change; a copy is measured
             in training mode, so BatchNorm takes each batch's statistics.
         batches: What ``loss`` takes, a few batches.
-        loss: Gives the loss of ``loss(model, batch)``, a scalar tensor.
+        loss: ``loss(model, batch)`` is the loss, a scalar tensor.
         budget: Change of the model's parameters, such as -0.25.
         linear: Whether ``nn.Linear`` layers can share, too.
         progress: Wraps what it goes through, such as rich's ``track``.
@@ -100,14 +100,8 @@ def plan(
     net = copy.deepcopy(model).train()
     mark(net, linear, family_size=None, **conv_cfg)
     found = sites(net)
-    groups = [family.members for family in group_families(found)]
-    if not groups:
-        misses = '; '.join(near_misses(found).values())
-        raise BadInput(
-            f'{type(model).__name__}: no layers can share a kernel under '
-            f'{conv_cfg}. Nearest misses: '
-            f'{misses or "it has no convolutions"}'
-        )
+    families = possible_families(model, found, conv_cfg)
+    groups = [family.members for family in families]
     total = sum(p.numel() for p in model.parameters())
     kinds = {site.name: site.kind for site in found}
     saves = {
@@ -124,9 +118,9 @@ def plan(
         )
     before = _measure(net, batches, loss)
     rises = dict(_rises(net, groups, batches, loss, before, progress))
-    families: dict[str, tuple[str, ...]] = {name: (name,) for name in saves}
-    steps = list(_join(families, groups, rises, saves, -budget * total))
-    chosen = tuple(f for f in families.values() if len(f) > 1)
+    joined: dict[str, tuple[str, ...]] = {name: (name,) for name in saves}
+    steps = list(_join(joined, groups, rises, saves, -budget * total))
+    chosen = tuple(f for f in joined.values() if len(f) > 1)
     weights = {
         name: module.weight for group in groups for name, module in group
     }

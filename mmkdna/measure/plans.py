@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..adoption.plan import Plan
 from .pictures import save
+from .show import list_table
 
 
 def training_loss(model: Any, batch: Any) -> Tensor:
@@ -24,17 +25,13 @@ def plan_table(plan: Plan) -> Table:
     """Each step of a plan: what it joins, saves and costs."""
     before, after = plan.loss
     change = plan.parameters / plan.plain_parameters - 1
-    table = Table(
-        'children',
-        'parent',
-        box=None,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-        caption_justify='left',
-        caption=f'{plan.parameters:,} parameters instead of '
+    table = list_table(
+        f'{plan.parameters:,} parameters instead of '
         f'{plan.plain_parameters:,} ({change:+.1%}). The loss is '
         f'{before:.4f}, and {after:.4f} with all of these families before '
         'any training.',
+        'children',
+        'parent',
     )
     for title in ('saved', 'rise of the loss'):
         table.add_column(title, justify='right')

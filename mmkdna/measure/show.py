@@ -49,6 +49,25 @@ def as_table(
     return table
 
 
+def list_table(caption: str, *columns: str) -> Table:
+    """A table without a frame, for lists of layers.
+
+    Args:
+        caption: Text below it.
+        columns: Titles of the columns; long names in them are folded.
+    """
+    table = Table(
+        box=None,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        caption=caption,
+        caption_justify='left',
+    )
+    for title in columns:
+        table.add_column(title, overflow='fold')
+    return table
+
+
 def figures_table(title: str, rows: Rows, markdown: bool) -> Table:
     """The table of what :func:`~mmkdna.measure.rows.measured` returns."""
     columns = [('M params', number('parameters', '.2f', 1e6))]
