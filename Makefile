@@ -78,7 +78,7 @@ docs: setup
 pictures: setup
 	$(PYTHON) docs/draw_family.py
 
-# Half an hour on one core; its figures are in docs/robustness.md.
+# Three minutes on a quiet core; its figures are in docs/robustness.md.
 kills: setup
 	$(PYTHON) experiments/interruptions.py --count 100 --seed 0 $(ARGS)
 
