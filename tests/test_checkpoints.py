@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
+from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
@@ -55,7 +56,8 @@ class Draw(Evaluator):
 
     def evaluate(self, size):
         self.times += 1
-        return dict(score=1.0)
+        epoch = MessageHub.get_current_instance().get_info('epoch')
+        return dict(score=epoch, other=-epoch)
 
 
 class Stop(Hook):
@@ -78,7 +80,14 @@ def run(tmp_path, monkeypatch):
     # It asks the compilers for their versions.
     monkeypatch.setattr(Runner, '_log_env', lambda *args: None)
 
-    def run(name, by_epoch=True, keep=1, hooks=(), resume=False):
+    def run(
+        name,
+        by_epoch=True,
+        keep=1,
+        hooks=(),
+        resume=False,
+        save_best=None,
+    ):
         every = dict(by_epoch=by_epoch, interval=1 if by_epoch else 2)
         ends = dict(max_epochs=3) if by_epoch else dict(max_iters=6)
         sampler = 'DefaultSampler' if by_epoch else 'InfiniteSampler'
@@ -107,6 +116,8 @@ def run(tmp_path, monkeypatch):
                 checkpoint=dict(
                     type='ResumableCheckpointHook',
                     max_keep_ckpts=keep,
+                    save_best=save_best,
+                    rule='greater' if save_best else None,
                     **every,
                 ),
                 logger=None,
@@ -176,6 +187,39 @@ def test_there_is_a_whole_checkpoint_at_any_time(
     assert read_checkpoint(latest)['meta']['epoch'] == 1
     run('broken', resume=True)
     assert [p.name for p in work_dir.glob('*.pth*')] == ['epoch_3.pth']
+
+
+@pytest.mark.parametrize('save_best', ['score', ['score', 'other']])
+def test_the_best_is_there_until_the_next_one_is(
+    run, tmp_path, monkeypatch, save_best
+):
+    work_dir, write = tmp_path / 'best', checkpoints.write_bytes
+
+    def best():
+        return sorted(path.name for path in work_dir.glob('best*'))
+
+    def broken(data, path):
+        if 'best_score_epoch_2' in str(path):
+            raise KeyboardInterrupt
+        write(data, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, 'write_bytes', broken)
+        with pytest.raises(KeyboardInterrupt):
+            run('best', save_best=save_best)
+    assert 'best_score_epoch_1.pth' in best()
+    run('best', save_best=save_best, resume=True)
+    others = ['best_other_epoch_1.pth'] * (len(save_best) == 2)
+    assert best() == [*others, 'best_score_epoch_3.pth']
+
+
+def test_a_best_that_is_written_again_stays(run, tmp_path):
+    """As a run has it that is validated again, by chance with more."""
+    runner = run('best', save_best='score')
+    runner.message_hub.update_info('best_score', 0)
+    runner.val_loop.run()
+    found = [path.name for path in (tmp_path / 'best').glob('best*')]
+    assert found == ['best_score_epoch_3.pth']
 
 
 def test_an_older_checkpoint_that_a_kill_spared_goes(

@@ -3,7 +3,7 @@
 import os.path as osp
 import random
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -42,8 +42,9 @@ register_backend(_WHOLE, WholeFiles, force=True)
 class ResumableCheckpointHook(CheckpointHook):
     """mmengine's checkpoints, for machines that fail.
 
-    - A checkpoint is complete or absent. ``max_keep_ckpts`` removes an older
-      one only when the next one is there, so one is there at any time.
+    - A checkpoint is complete or absent. ``max_keep_ckpts`` and ``save_best``
+      remove an older one only when the next one is there, so one is there at
+      any time.
     - Where a run may be resumed, its random numbers are seeded again, from
       its seed and iteration. So a resumed run computes what the uninterrupted
       one does, on a CPU bit for bit. It needs ``randomness=dict(seed=N)``; a
@@ -60,6 +61,7 @@ class ResumableCheckpointHook(CheckpointHook):
     """
 
     keep_ckpt_ids: deque
+    file_backend: Any
 
     def __init__(self, **kwargs: Any) -> None:
         remote = '://' in str(kwargs.get('out_dir'))
@@ -99,6 +101,24 @@ class ResumableCheckpointHook(CheckpointHook):
         if runner.iter == self._begun and runner.val_loop is not None:
             runner.val_loop.run()
 
+    def _save_best_checkpoint(
+        self, runner: Runner, metrics: dict[str, Any]
+    ) -> None:
+        # mmengine's removes the previous best before it writes the next one.
+        backend, later = self.file_backend, _RemovesLater(self.file_backend)
+        self.file_backend = later
+        try:
+            super()._save_best_checkpoint(runner, metrics)
+        finally:
+            self.file_backend = backend
+        bests = {
+            getattr(self, 'best_ckpt_path', None),
+            *getattr(self, 'best_ckpt_path_dict', {}).values(),
+        }
+        for remove, path in later.asked:
+            if path not in bests:
+                remove(path)
+
     def _save_checkpoint_with_step(
         self, runner: Runner, step: int, meta: dict
     ) -> None:
@@ -137,6 +157,23 @@ class ResumableCheckpointHook(CheckpointHook):
         elif self.file_backend.isdir(path):
             # deepspeed's are folders.
             self.file_backend.rmtree(path)
+
+
+class _RemovesLater:
+    """A storage that notes what it is asked to remove, and does the rest."""
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+        self.asked: list[tuple[Callable[[str], None], str]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def remove(self, path: str) -> None:
+        self.asked.append((self._backend.remove, path))
+
+    def rmtree(self, path: str) -> None:
+        self.asked.append((self._backend.rmtree, path))
 
 
 def _seeded_after(batches: Iterator, runner: Runner) -> Iterator:
