@@ -5,11 +5,13 @@ Of each way to run, the weights after some steps are those of plain DDP.
 
 import copy
 import sys
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
+from mmengine.hooks import Hook
 from mmengine.hub import get_config
 from mmengine.model import is_model_wrapper
 from mmengine.registry import MODELS, init_default_scope
@@ -20,6 +22,8 @@ from torch.utils.data import Dataset
 
 import mmkdna
 from mmkdna.cli import leave_job
+from mmkdna.errors import BadInput
+from mmkdna.health import KernelDNAHealthHook
 
 # More steps, and a rounding decides which side of zero a ReLU is on.
 STEPS, LR = 2, 0.03
@@ -122,6 +126,18 @@ def write_start(work_dir):
     return model.state_dict()
 
 
+class PlantNaN(Hook):
+    """In every process: a run that stops in one alone leaves others waiting."""
+
+    priority = 'HIGHEST'
+
+    def __init__(self, name):
+        self.name = name
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        runner.model.module.get_parameter(self.name).data.fill_(torch.nan)
+
+
 def weights(model):
     inner = model.module if is_model_wrapper(model) else model
     return {k: v.clone() for k, v in inner.state_dict().items()}
@@ -181,6 +197,21 @@ def main(work_dir):
     unused = dict(find_unused_parameters=True)
     found = run(work_dir, wrapper=unused)
     agrees('find_unused_parameters', weights(found.model), expected)
+
+    health = KernelDNAHealthHook(interval=1, stop=True)
+    found = run(work_dir, hooks=[health])
+    agrees('the health hook', weights(found.model), expected)
+    if dist.get_rank() == 0:
+        log = Path(found.visualizer._vis_backends['LocalVisBackend']._save_dir)
+        lines = (log / 'scalars.json').read_text()
+        for family in mmkdna.list_families(found.model.module):
+            key = f'"kernel_dna/{family.parent.name}/filter_norm"'
+            assert lines.count(key) == STEPS, key
+    try:
+        run(work_dir, hooks=[PlantNaN(filters[0]), health])
+    except BadInput as error:
+        assert f'infinite values in {filters[0]}. ' in str(error)
+        print(f'rank {dist.get_rank()}: a NaN', flush=True)
 
     # mmengine's FSDP; what it gathers has the keys of a plain run.
     whole = dict(type='whole_families', min_num_params=1000)

@@ -16,4 +16,6 @@ def test_runners_of_a_detector_agree_however_they_run(tmp_path):
     for rank in range(2):
         assert f'rank {rank}: with_cp and a static graph' in out
         assert f'rank {rank}: find_unused_parameters' in out
+        assert f'rank {rank}: the health hook' in out
+        assert f'rank {rank}: a NaN' in out
     assert 'rank 0: FSDPStrategy' in out
