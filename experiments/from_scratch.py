@@ -5,8 +5,9 @@ all of it, and with the other conv types. Each run is twelve epochs of all
 images. It prints a table and draws accuracy against parameters, multiply-adds
 and training time.
 
-Those that end in _time train for as many steps as take the seconds of plain's
-run. It resumes: a run whose result is there is not run again.
+Those that end in _time train for as many steps as take the time of plain's
+run; short trainings in turns with plain say how many. It resumes: a run whose
+result is there is not run again.
 
     python experiments/from_scratch.py --data DIR
 """
@@ -15,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import cifar
@@ -36,6 +38,8 @@ SETTINGS = dict(min_channels=32)
 DEEP, RANK, ANNEALED, PENALTY = (2, 2, 3, 3), 8, 0.5, 0.1
 TIME = '_time'
 """Ends the names of those that train as long as plain."""
+ROUNDS, TIMED = 3, 15
+"""How often, and by how many steps, a network is timed beside plain."""
 
 
 def kernel_dna(blocks: tuple[int, ...] = (2, 2, 2, 2)) -> nn.Module:
@@ -84,7 +88,10 @@ PEERS = {
 }
 AS_LONG = {
     name + TIME: Subject(f"{title}, plain's time", build)
-    for name, (title, build) in PEERS.items()
+    for name, (title, build) in {
+        'kernel_dna': FIRST['kernel_dna'],
+        **PEERS,
+    }.items()
 }
 ONCE = {
     'undecayed': Subject('KernelDNA, adapters not decayed', kernel_dna),
@@ -105,6 +112,20 @@ def without_adapters(name: str, parameter: nn.Parameter) -> bool:
     return cifar.has_decay(name, parameter) and not adapter
 
 
+def steps_in_plains_time(
+    build: Callable[[], nn.Module], recipe: Recipe, images: cifar.Split
+) -> int:
+    """How many steps take as long as all of plain's."""
+    ratios = []
+    for _ in range(ROUNDS):
+        own, plain = (
+            cifar.train(net(), images, recipe, 0, steps=TIMED)
+            for net in (build, ResNet)
+        )
+        ratios.append(own / plain)
+    return max(round(recipe.steps / median(ratios)), 1)
+
+
 def train(
     name: str,
     seed: int,
@@ -115,9 +136,9 @@ def train(
     """One run: what it reached, and what it cost."""
     steps = recipe.steps
     if name.endswith(TIME):
-        plain = there.need('plain', seed)['seconds']
-        own = there.need(name.removesuffix(TIME), seed)['seconds']
-        steps = max(round(steps * plain / own), 1)
+        steps = steps_in_plains_time(
+            SUBJECTS[name].build, recipe, images('train')
+        )
     criterion = cifar.cross_entropy(recipe)
 
     def penalised(net: nn.Module, x: Any, y: Any) -> Any:

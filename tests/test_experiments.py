@@ -54,6 +54,18 @@ def test_gates_and_rank_change_nothing_at_the_start(name):
     assert torch.equal(net(x), without(x))
 
 
+def test_a_network_three_times_as_slow_gets_a_third_of_the_steps(monkeypatch):
+    # One of the rounds is disturbed.
+    seconds = iter([3.0, 1.0, 9.0, 1.0, 6.0, 2.0])
+    monkeypatch.setattr(
+        from_scratch.cifar, 'train', lambda *args, **kwargs: next(seconds)
+    )
+    recipe = from_scratch.Recipe(epochs=12, lr=0.2)
+    build = from_scratch.SUBJECTS['odconv_time'].build
+    steps = from_scratch.steps_in_plains_time(build, recipe, images=None)
+    assert steps == recipe.steps / 3
+
+
 def test_what_has_run_is_not_run_again(tmp_path):
     ran = []
 
