@@ -11,8 +11,6 @@ from pathlib import Path
 
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, load_checkpoint
-from rich import box
-from rich.table import Table
 from scores import write_table
 
 from mmkdna import cli
@@ -20,7 +18,7 @@ from mmkdna.datasets import prepare_data
 from mmkdna.measure.configs import input_size
 from mmkdna.measure.rows import Rows, measured
 from mmkdna.measure.runs import SCORES, find_run, last_scores
-from mmkdna.measure.show import number, quartiles
+from mmkdna.measure.show import new_table, number, quartiles
 from mmkdna.measure.subjects import Conditions, config_subject
 from mmkdna.zoo import load_tensors_only
 
@@ -73,9 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             f'{args.root} holds no runs plain_*; train them first: make digits'
         )
     load_tensors_only()
-    table = Table('model', '', box=box.MARKDOWN)
-    for title in COLUMNS:
-        table.add_column(title, justify='right')
+    table = new_table('model', '', numbers=COLUMNS, markdown=True)
     for name in names:
         for kind, row in pair(args.root, name, args.rounds).items():
             table.add_row(

@@ -97,12 +97,13 @@ def share(text: str) -> float:
         raise
 
 
-def joined(option: str, argv: Sequence[str]) -> list[str]:
+def joined(option: str, argv: Sequence[str] | None) -> list[str]:
     """The arguments, with ``OPTION -25%`` as ``OPTION=-25%``.
 
-    argparse takes a value like that for an option.
+    argparse takes a value like that for an option. None stands for the
+    arguments of the process.
     """
-    result = list(argv)
+    result = list(sys.argv[1:] if argv is None else argv)
     if option in result[:-1]:
         at = result.index(option)
         result[at : at + 2] = [f'{option}={result[at + 1]}']
@@ -118,6 +119,12 @@ def add_size_argument(parser: argparse.ArgumentParser) -> None:
         help='input size in pixels, such as 800x1088 (default: the test '
         'size of the config)',
     )
+
+
+def add_device_argument(parser: argparse.ArgumentParser) -> None:
+    """Add where a model runs."""
+    text = 'default: %(default)s'
+    parser.add_argument('--device', default=get_device(), help=text)
 
 
 def add_timing_arguments(
@@ -220,7 +227,7 @@ def build_runner(cfg: Config) -> Any:
     return RUNNERS.build(cfg)
 
 
-def exit_on_bad_input(main: Callable[[Sequence[str] | None], None]) -> None:
+def exit_on_bad_input(main: Callable[[list[str] | None], None]) -> None:
     """Run a command line; print a user's mistake as a sentence.
 
     Full disks and Ctrl-C are a sentence, too. What the command writes is

@@ -91,7 +91,7 @@ def test_no_compiler_is_a_sentence(bootstrap, monkeypatch, tmp_path):
     monkeypatch.setenv('PATH', str(tmp_path))
     monkeypatch.delenv('CXX', raising=False)
     with pytest.raises(SystemExit, match=r'no C\+\+ compiler'):
-        bootstrap.compile_mmcv('onedl-mmcv==2.3.6', tmp_path / 'wheels')
+        bootstrap.compile_mmcv('onedl-mmcv==2.3.6', tmp_path / 'wheels', '')
 
 
 def test_full_disk_is_a_sentence(bootstrap, monkeypatch):

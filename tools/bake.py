@@ -9,7 +9,6 @@ Example: python tools/bake.py mmkdna://kdna_retinanet_r18_digits \\
 """
 
 import os.path as osp
-from collections.abc import Sequence
 
 import mmkdna
 from mmkdna import cli
@@ -20,7 +19,7 @@ from mmkdna.zoo import local_path
 from mmkdna.zoo.publish import prepare
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = cli.config_parser(__doc__, source=True)
     add = parser.add_argument
     add('dst', help='.safetensors or .pth file to write')

@@ -5,11 +5,8 @@ A ratio is a type's time over plain's in the same round.
 Example: python tools/benchmark.py --backbone resnet50 --batch 8
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
-
-from mmengine.device import get_device
-from rich.console import Console
 
 from mmkdna import cli
 from mmkdna.files import write_json
@@ -33,7 +30,7 @@ def targets(args) -> Iterator[tuple]:
         yield cli.short_name(path), build, size, args.types or ['KernelDNA']
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = cli.config_parser(__doc__, number='*')
     add, form = parser.add_argument, ('CINxCOUTxK', '256x256x3')
     add('--layer', type=cli.dimensions(*form), metavar=form[0], help='a conv')
@@ -41,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.add_timing_arguments(parser, 20, 2, 'all; of configs, their own')
     modes, text = subjects.MODES, 'default: the first two; step has optimizer'
     add('--modes', nargs='+', choices=modes, help=text)
-    add('--device', default=get_device(), help='default: %(default)s')
+    cli.add_device_argument(parser)
     add('--dtype', choices=subjects.DTYPES, default='float32', help='autocast')
     for flag, text in (
         ('--baked', 'bake and fuse BatchNorms first; forward only'),
@@ -49,10 +46,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         ('--markdown', 'print Markdown tables'),
     ):
         add(flag, action='store_true', help=text)
-    add(
-        '--json',
-        help='file for the figures; experiments/draw_times.py draws it',
-    )
+    text = 'file for the figures; experiments/draw_times.py draws it'
+    add('--json', help=text)
     args = parser.parse_args(argv)
     if not (args.config or args.layer or args.backbone):
         parser.error('nothing to time: expected configs, --layer, --backbone')
@@ -62,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error('--baked: expected no other mode than forward')
     chosen = args.modes or modes[: 1 if args.baked else 2]
     cli.quiet()
-    console, panels = Console(width=200 if args.markdown else None), {}
+    panels = {}
     for name, build, size, types in targets(args):
         how = subjects.Conditions(args.batch, size, args.device, args.dtype)
         built = rows.build_subjects(types, partial(build, how=how))
@@ -74,7 +69,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             found = rows.measured(built, mode, args.rounds, args.device)
             title = f'{name}, {mode}, {how}, {args.rounds} rounds'
             panels[title] = found
-            console.print(show.figures_table(title, found, args.markdown))
+            table = show.figures_table(title, found, args.markdown)
+            show.print_table(table, args.markdown)
+            print()
     if args.json:
         write_json(panels, args.json)
 

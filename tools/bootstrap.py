@@ -181,21 +181,22 @@ def pins(*names: str) -> list[str]:
 
 def mmcv_wheel() -> Path:
     """The wheel of mmcv; it is compiled once for each torch and Python."""
-    key = output_of(
+    key, _, version = output_of(
         'import sys, sysconfig, torch;'
-        'kind = "cuda" if torch.cuda.is_available() else "cpu";'
+        'gpu = torch.cuda.is_available(); kind = "cuda" if gpu else "cpu";'
         'print(f"torch{torch.__version__}-{sys.implementation.cache_tag}-'
-        '{sysconfig.get_platform()}-{kind}")'
-    )
+        '{sysconfig.get_platform()}-{kind}", gpu and torch.version.cuda or "")'
+    ).partition(' ')
     folder = HOME / 'wheels' / key
     (pin,) = pins('mmcv')
     pattern = f'{pin.replace("-", "_").replace("==", "-")}-*.whl'
     if not list(folder.glob(pattern)):
-        compile_mmcv(pin, folder)
+        compile_mmcv(pin, folder, version)
     return next(folder.glob(pattern))
 
 
-def compile_mmcv(pin: str, folder: Path) -> None:
+def compile_mmcv(pin: str, folder: Path, version: str) -> None:
+    """Compile it into a folder; without a GPU, CUDA's version is ''."""
     which, name = shutil.which, os.environ.get('CXX', 'c++')
     if (compiler := which(name) or which('g++')) is None:
         fail(
@@ -208,7 +209,7 @@ def compile_mmcv(pin: str, folder: Path) -> None:
     cores = os.cpu_count() or 1
     kind, time = 'the CPU', '2 to 5 minutes on 2 cores'
     cuda: dict[str, str] = {}
-    if version := cuda_version():
+    if version:
         kind, cuda = f'CUDA {version}', cuda_compiler(version)
         time = f'about {CUDA_MINUTES // cores + 1} minutes, a guess'
     say(f"compiling mmcv's ops for {kind} (once a machine; {time})")
@@ -225,14 +226,6 @@ def compile_mmcv(pin: str, folder: Path) -> None:
         )
         for wheel in Path(work).glob('*.whl'):
             os.replace(wheel, folder / wheel.name)
-
-
-def cuda_version() -> str:
-    """The CUDA version of PyTorch; '' if the machine has no GPU."""
-    return output_of(
-        'import torch; print(torch.cuda.is_available() and torch.version.cuda '
-        'or "")'
-    )
 
 
 def cuda_compiler(version: str) -> dict[str, str]:

@@ -8,21 +8,16 @@ Example: python tools/convert_checkpoint.py resnet50.pth \\
     configs/kdna_maskrcnn_r50.py kdna_resnet50.safetensors
 """
 
-from collections.abc import Sequence
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
 import mmkdna
 from mmkdna import cli
 from mmkdna.adoption.offline import adopt_weights
 from mmkdna.checkpoint import check_ending, read_weights, write_weights
 from mmkdna.measure.configs import build_model
+from mmkdna.measure.show import new_table, print_table
 from mmkdna.zoo import local_path
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = cli.config_parser(__doc__, source=True)
     parser.add_argument('dst', help='.safetensors or .pth file to write')
     args = parser.parse_args(argv)
@@ -33,15 +28,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = build_model(cfg)
     adopted = adopt_weights(model, weights)
     write_weights(adopted.weights, args.dst, {'config': cfg.pretty_text})
-    table = Table(box=box.SIMPLE)
-    for title in ('child', 'parent', 'off its own kernel'):
-        table.add_column(title, overflow='fold')
+    table = new_table('child', 'parent', numbers=('off its own kernel',))
     for row in mmkdna.report(model.get_submodule(adopted.part)).rows:
         if row.name in adopted.lost:
             error = f'{adopted.lost[row.name]:.3f}'
             table.add_row(row.name, row.parent, error)
     if table.row_count:
-        Console().print(table)
+        print_table(table)
     for title, names in (
         ('no place in the model', adopted.left_out),
         ('not in the checkpoint', adopted.missing),

@@ -7,29 +7,22 @@ allows, and masks for the first 100.
 Example: python tools/get_flops.py configs/kdna_maskrcnn_r50.py
 """
 
-from collections.abc import Sequence
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
 from mmkdna import cli
 from mmkdna.measure.complexity import multiply_adds, parameters
 from mmkdna.measure.configs import build_model, input_size, twin_of
+from mmkdna.measure.show import new_table, print_table
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = cli.config_parser(__doc__, number='+')
     cli.add_size_argument(parser)
     text = 'print a Markdown table'
     parser.add_argument('--markdown', action='store_true', help=text)
     args = parser.parse_args(argv)
     cli.quiet()
-    table = Table(box=box.MARKDOWN if args.markdown else box.SIMPLE)
-    table.add_column('config', overflow='fold')
-    table.add_column('input')
-    for title in ('parameters, M', 'plain', '', 'multiply-adds, G', 'plain'):
-        table.add_column(title, justify='right')
+    numbers = 'parameters, M', 'plain', '', 'multiply-adds, G', 'plain'
+    markdown = args.markdown
+    table = new_table('config', 'input', numbers=numbers, markdown=markdown)
     for path in args.config:
         cfg = cli.load_config(path, args.cfg_options)
         size = args.size or input_size(cfg)
@@ -44,8 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             f'{multiply_adds(ours, image) / 1e9:.3f}',
             f'{multiply_adds(plain, image) / 1e9:.3f}',
         )
-    # A Markdown table is for a file, however wide.
-    Console(width=200 if args.markdown else None).print(table)
+    print_table(table, markdown)
 
 
 if __name__ == '__main__':

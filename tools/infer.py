@@ -7,9 +7,6 @@ Example: python tools/infer.py configs/digits/kdna_maskrcnn_r18.py \\
 """
 
 import os.path as osp
-from collections.abc import Sequence
-
-from mmengine.device import get_device
 
 from mmkdna import cli
 from mmkdna.measure.configs import library
@@ -17,13 +14,13 @@ from mmkdna.measure.pictures import check_images, draw_found
 from mmkdna.zoo import load_tensors_only
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = cli.config_parser(__doc__)
     add = parser.add_argument
     add('checkpoint', help='checkpoint file or address')
     add('images', nargs='+', metavar='image')
     add('--out-dir', default='outputs', help='default: %(default)s')
-    add('--device', default=get_device(), help='default: %(default)s')
+    cli.add_device_argument(parser)
     text = 'draw detections that score above it (default: %(default)s)'
     add('--threshold', type=float, default=0.3, help=text)
     args = parser.parse_args(argv)

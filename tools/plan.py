@@ -9,13 +9,10 @@ Example: python tools/plan.py configs/digits/plain/maskrcnn_r18.py \\
 """
 
 import itertools
-import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from mmengine.runner import Runner, load_checkpoint
-from rich.console import Console
 from rich.progress import track
 
 import mmkdna
@@ -23,10 +20,11 @@ from mmkdna import cli
 from mmkdna.datasets import prepare_data
 from mmkdna.measure.configs import build_model
 from mmkdna.measure.plans import draw_plan, plan_table, training_loss
+from mmkdna.measure.show import print_table
 from mmkdna.zoo import load_tensors_only
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = cli.config_parser(__doc__)
     add, count = parser.add_argument, cli.at_least(1)
     add('checkpoint', help='of the plain model: a file or mmkdna://NAME')
@@ -40,7 +38,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     add('--kernel-sizes', type=count, nargs='+', help=text)
     add('--linear', action='store_true', help='linear layers, too')
     add('--out', type=Path, default=Path('plan.png'), help='the picture')
-    argv = sys.argv[1:] if argv is None else argv
     args = parser.parse_args(cli.joined('--budget', argv))
     cli.quiet()
     cfg = cli.load_config(args.config, args.cfg_options)
@@ -60,13 +57,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         kernel_sizes=args.kernel_sizes,
     )
     draw_plan(plan, args.out)
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(plan_table(plan))
-    settings = (
-        {**plan.conv_cfg, 'linear': True} if args.linear else plan.conv_cfg
-    )
-    console.print(f'model = dict(kernel_dna={settings!r})', markup=False)
-    console.print(f'The picture is {args.out}.')
+    print_table(plan_table(plan))
+    print(f'model = dict(kernel_dna={plan.conv_cfg!r})')
+    print(f'The picture is {args.out}.')
 
 
 if __name__ == '__main__':

@@ -10,7 +10,6 @@ Example: python tools/publish_model.py work_dirs/demo/epoch_8.pth \\
 
 import os.path as osp
 import tempfile
-from collections.abc import Sequence
 
 from mmkdna import cli
 from mmkdna.datasets import prepare_data
@@ -41,7 +40,7 @@ def tested(cfg, release: Release, args) -> dict:
     return dict(Task=task, Dataset=args.dataset, Metrics=metrics)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = cli.config_parser(__doc__, source=True)
     add = parser.add_argument
     add('out', help='folder for the file')

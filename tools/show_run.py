@@ -6,11 +6,7 @@ WORK_DIR/curves.png (loss and average precision), and prints the scores.
 Example: python tools/show_run.py work_dirs/demo
 """
 
-from collections.abc import Sequence
 from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table
 
 from mmkdna import cli
 from mmkdna.datasets import prepare_data
@@ -18,10 +14,11 @@ from mmkdna.errors import BadInput
 from mmkdna.measure.configs import library
 from mmkdna.measure.pictures import draw_curves, draw_scenes
 from mmkdna.measure.runs import find_run
+from mmkdna.measure.show import new_table, print_table
 from mmkdna.zoo import load_tensors_only
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = cli.plain_parser(__doc__)
     add, count = parser.add_argument, cli.at_least(1)
     add('work_dir', type=Path, help='the work dir of tools/train.py')
@@ -40,14 +37,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     scenes = args.work_dir / 'predictions.png'
     draw_scenes(cfg, checkpoint, scenes, args.scenes, args.threshold)
     scores = draw_curves(args.work_dir, args.work_dir / 'curves.png')
-    table = Table('epoch', title='On the validation scenes, in percent')
-    for title in next(iter(scores.values())):
-        table.add_column(title, justify='right')
+    title = 'On the validation scenes, in percent'
+    heads = next(iter(scores.values()))
+    table = new_table('epoch', numbers=heads, title=title)
     for epoch, found in scores.items():
         table.add_row(str(epoch), *(f'{v:.1f}' for v in found.values()))
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(table)
-    console.print(
+    print_table(table)
+    print(
         f'Everything is in {args.work_dir}: predictions.png, curves.png, '
         f'{Path(checkpoint).name}. Next: python tools/report.py '
         'configs/kdna_maskrcnn_r50.py shows which convs share a kernel.'

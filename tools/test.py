@@ -4,15 +4,13 @@ Example: python tools/test.py configs/digits/kdna_maskrcnn_r18.py \\
     mmkdna://kdna_maskrcnn_r18_digits --show-dir shown
 """
 
-from collections.abc import Sequence
-
 from mmengine.registry import METRICS
 
 from mmkdna import cli
 from mmkdna.datasets import prepare_data
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = cli.config_parser(__doc__)
     add = parser.add_argument
     add('checkpoint', help='checkpoint file or address')

@@ -3,13 +3,11 @@
 Example: python tools/train.py configs/digits/kdna_maskrcnn_r18.py
 """
 
-from collections.abc import Sequence
-
 from mmkdna import cli
 from mmkdna.datasets import check_pretrained, prepare_data
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = cli.config_parser(__doc__)
     cli.add_runner_arguments(parser)
     add = parser.add_argument

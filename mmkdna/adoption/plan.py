@@ -128,6 +128,8 @@ def plan(
         for family in chosen:
             for name in family[:-1]:
                 weights[name].copy_(weights[family[-1]])
+    if linear:
+        conv_cfg['linear'] = True
     return Plan(
         chosen,
         tuple(steps),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..adoption.plan import Plan
 from .pictures import save
-from .show import list_table
+from .show import new_table
 
 
 def training_loss(model: Any, batch: Any) -> Tensor:
@@ -25,16 +25,15 @@ def plan_table(plan: Plan) -> Table:
     """Each step of a plan: what it joins, saves and costs."""
     before, after = plan.loss
     change = plan.parameters / plan.plain_parameters - 1
-    table = list_table(
-        f'{plan.parameters:,} parameters instead of '
+    table = new_table(
+        'children',
+        'parent',
+        numbers=('saved', 'rise of the loss'),
+        caption=f'{plan.parameters:,} parameters instead of '
         f'{plan.plain_parameters:,} ({change:+.1%}). The loss is '
         f'{before:.4f}, and {after:.4f} with all of these families before '
         'any training.',
-        'children',
-        'parent',
     )
-    for title in ('saved', 'rise of the loss'):
-        table.add_column(title, justify='right')
     for step in plan.steps:
         table.add_row(
             ', '.join(step.children),

@@ -1,11 +1,12 @@
 """Tables of what was measured."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from ..report import Report
 from .configs import PLAIN
 from .rows import Row, Rows
 
@@ -33,15 +34,10 @@ def as_table(
 
     A row without a time ran out of memory, and its line says so.
     """
-    table = Table(
-        title=title,
-        title_justify='left',
-        box=box.MARKDOWN if markdown else box.SIMPLE,
-        padding=(0, 1) if markdown else (0, 1, 0, 0),
+    heads = [head for head, _ in columns]
+    table = new_table(
+        'conv type', numbers=heads, title=title, markdown=markdown
     )
-    table.add_column('conv type', no_wrap=True)
-    for head, _ in columns:
-        table.add_column(head, justify='right', overflow='fold')
     for name, row in rows.items():
         if not {'seconds', 'saved'} & set(row):
             name = f'{name}: out of memory'
@@ -49,22 +45,58 @@ def as_table(
     return table
 
 
-def list_table(caption: str, *columns: str) -> Table:
-    """A table without a frame, for lists of layers.
+def new_table(
+    *columns: str,
+    numbers: Iterable[str] = (),
+    title: str | None = None,
+    caption: str | None = None,
+    markdown: bool = False,
+) -> Table:
+    """A table without rows, in Markdown or without a frame.
 
     Args:
+        *columns: Titles of the columns of text; what is long is folded.
+        numbers: Titles of the columns of numbers, on the right.
+        title: Text above it.
         caption: Text below it.
-        columns: Titles of the columns; long names in them are folded.
+        markdown: Whether it is Markdown.
     """
     table = Table(
-        box=None,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
+        box=box.MARKDOWN if markdown else None,
+        padding=(0, 1) if markdown else (0, 1, 0, 0),
+        pad_edge=markdown,
+        title=title,
+        title_justify='left',
         caption=caption,
         caption_justify='left',
     )
-    for title in columns:
-        table.add_column(title, overflow='fold')
+    for head in columns:
+        table.add_column(head, overflow='fold')
+    for head in numbers:
+        table.add_column(head, justify='right', overflow='fold')
+    return table
+
+
+def report_table(report: Report) -> Table:
+    """The members of a model's families, and the model's totals."""
+    saved = report.plain_parameters - report.parameters
+    table = new_table(
+        *('layer', 'role', "a child's parent", 'kernel'),
+        numbers=('parameters',),
+        caption=f'The whole model: {report.parameters:,} parameters, '
+        f'{report.plain_parameters:,} if it were plain: {saved:,} '
+        f'({saved / report.plain_parameters:.1%}) saved by '
+        f'{len(report.families)} families.',
+    )
+    for row in report.rows:
+        table.add_row(
+            row.name,
+            row.role,
+            row.parent,
+            'x'.join(map(str, row.shape)),
+            f'{row.parameters:,}',
+            style={'parent': 'green', 'child': 'cyan'}.get(row.role),
+        )
     return table
 
 
@@ -86,6 +118,11 @@ def figures_table(title: str, rows: Rows, markdown: bool) -> Table:
                 ('ratio', number(key, '.3f' if timed else '.4f', base)),
             ]
     return as_table(rows, columns, title, markdown)
+
+
+def print_table(table: Table, markdown: bool = False) -> None:
+    """Print a table; one in Markdown is for a file, however wide."""
+    Console(width=200 if markdown else None).print(table)
 
 
 def as_text(table: Table) -> str:
