@@ -168,11 +168,10 @@ def _load_safetensors(path: str, map_location: Any) -> dict[str, Any]:
         if 'dataset_meta' in meta:
             meta['dataset_meta'] = json.loads(meta['dataset_meta'])
         noted = json.loads(meta.pop(METADATA, '{}'))
-        if not isinstance(noted, dict):
-            raise ValueError(f'{METADATA} is no JSON object')
-        for key, value in noted.items():
-            if not isinstance(value, dict):
-                raise ValueError(f'{METADATA} of {key!r} is no JSON object')
+        if not isinstance(noted, dict) or not all(
+            isinstance(metadata, dict) for metadata in noted.values()
+        ):
+            raise ValueError(f'{METADATA} is no JSON object of objects')
         weights._metadata = OrderedDict(noted)  # type: ignore[attr-defined]
     except (SafetensorError, OSError, ValueError) as error:
         raise _damaged(path, str(error)) from None
@@ -229,17 +228,11 @@ def _version() -> dict[str, str]:
 
 def _families(weights: Mapping[str, Tensor]) -> dict[str, str]:
     """What a state dict says of its families, as a note; nothing if none."""
-    ours = {
-        module: kept
-        for module, metadata in getattr(weights, '_metadata', {}).items()
-        if (
-            kept := {
-                key: value
-                for key, value in metadata.items()
-                if key.startswith('kernel_dna')
-            }
-        )
-    }
+    ours = {}
+    for module, metadata in getattr(weights, '_metadata', {}).items():
+        of_ours = [key for key in metadata if key.startswith('kernel_dna')]
+        if of_ours:
+            ours[module] = {key: metadata[key] for key in of_ours}
     return {METADATA: json.dumps(ours, sort_keys=True)} if ours else {}
 
 

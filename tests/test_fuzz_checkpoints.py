@@ -14,8 +14,8 @@ from strategies import cases, move, output, quiet, refused, same_state
 from torch import nn
 
 import mmkdna
+from mmkdna.adoption.notes import PARENTS
 from mmkdna.adoption.offline import adopt_weights
-from mmkdna.adoption.state_dict import PLAN
 from mmkdna.checkpoint import read_weights
 from mmkdna.families import mark
 
@@ -156,7 +156,7 @@ def change(state, kind, *how):
             if state[key].is_floating_point():
                 state[key] = state[key].to(how[0])
     elif kind == 'plan':
-        state._metadata[''][PLAN] = how[0]
+        state._metadata[''][PARENTS] = how[0]
     return state
 
 

@@ -120,7 +120,7 @@ BELOW = {
     'adoption': FORMED | {'checkpoint', 'openmmlab'},
     'deploy': FORMED | {'checkpoint', 'adoption'},
     'measure': FORMED
-    | {'checkpoint', 'adoption', 'deploy', 'openmmlab', 'peers', 'sharding'},
+    | {'adoption', 'checkpoint', 'deploy', 'openmmlab', 'peers', 'report'},
     'zoo': FORMED | {'checkpoint', 'adoption', 'measure'},
     'health': FORMED | {'measure'},
 }

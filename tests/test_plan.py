@@ -57,6 +57,16 @@ def test_the_first_pair_costs_least(net, batches):
     assert found.loss == pytest.approx((before, before + rises[pair]))
 
 
+def test_linear_layers_are_planned_and_converted():
+    torch.manual_seed(0)
+    net = nn.Sequential(*(nn.Linear(16, 16) for _ in range(3)))
+    batches = [torch.randn(4, 16) for _ in range(2)]
+    how = dict(linear=True, kernel_sizes=(1,), min_channels=8)
+    found = mmkdna.plan(net, batches, loss, -0.1, **how)
+    mmkdna.convert(net, **found.conv_cfg)
+    assert sum(p.numel() for p in net.parameters()) == found.parameters
+
+
 def test_what_it_gives_converts_and_meets_the_budget(net, batches):
     for budget in (-0.1, -0.3, -0.5):
         found = mmkdna.plan(net, batches, loss, budget, **SETTINGS)

@@ -44,7 +44,7 @@ def convert(
     try:
         found = [site for site in sites(model) if site.layer in new]
         possible_families(model, found, conv_cfg)
-        form_families(model)
+        families = form_families(model)
     finally:
         for layer in new:
             if 'family' not in vars(layer):
@@ -52,8 +52,9 @@ def convert(
     log_loss(
         {
             name: distance(kernels[layer], layer.kernel())
-            for name, layer in _members(model).items()
-            if layer.adapter is not None and layer in kernels
+            for family in families
+            for name, layer in family.children
+            if layer in kernels
         }
     )
     return model
@@ -115,7 +116,11 @@ def members_alone(model: nn.Module) -> dict[str, Any]:
     Raises:
         BadInput: If a family has a member elsewhere, or one is parametrised.
     """
-    members = _members(model)
+    members: dict[str, Any] = {
+        name: layer
+        for name, layer in model.named_modules()
+        if isinstance(layer, KernelDNALayer)
+    }
     inside = set(members.values())
     _refuse(
         [
@@ -138,11 +143,3 @@ def members_alone(model: nn.Module) -> dict[str, Any]:
 def _refuse(names: list[str], why: str, then: str) -> None:
     if names:
         raise BadInput(f'{why}: {", ".join(names)}. {then}')
-
-
-def _members(model: nn.Module) -> dict[str, Any]:
-    return {
-        name: layer
-        for name, layer in model.named_modules()
-        if isinstance(layer, KernelDNALayer)
-    }

@@ -12,28 +12,20 @@ flag. The role of a layer in the model decides what it loads:
   the log says what is lost.
 """
 
-import logging
 import threading
 import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from ..errors import BadInput, check
+from ..errors import BadInput
 from ..families.sites import walk
 from ..layers import KernelDNALayer
+from ..openmmlab.log import warn
+from .notes import BAKED, GATES, PARENTS, describe, members, note, noted
 from .source import STATIC, Source, below, derive
-
-PLAN = 'kernel_dna_families'
-"""The key of a state dict's metadata for the parent of each child."""
-GATES = 'kernel_dna_gates'
-"""The key for the gate of each child, as in a ``conv_cfg``."""
-BAKED = 'kernel_dna_baked'
-"""The key for a baked model."""
-
 
 _FIRST = {
     'squeeze.weight': 'squeeze',
@@ -56,19 +48,19 @@ _load = _Load()
 def watch(model: nn.Module) -> None:
     """Make every module around a member translate what it loads."""
     around = {
-        id(module): module
+        module
         for _, layer, modules in walk(model)
         if 'family' in vars(layer)
         for module in (layer, *(m for _, m in modules))
     }
-    for module in around.values():
+    for module in around:
         hooks = module._load_state_dict_pre_hooks.values()
         if not any(getattr(h, 'hook', None) is translate for h in hooks):
             # The public names of these two are newer than torch 2.4.
             module._register_load_state_dict_pre_hook(
                 translate, with_module=True
             )
-            module._register_state_dict_hook(_note_plan)
+            module._register_state_dict_hook(note)
 
 
 def unwatch(model: nn.Module) -> list[nn.Module]:
@@ -81,79 +73,16 @@ def unwatch(model: nn.Module) -> list[nn.Module]:
                 del hooks[key]
                 found.append(module)
         notes = module._state_dict_hooks
-        for key in [k for k, hook in notes.items() if hook is _note_plan]:
+        for key in [k for k, hook in notes.items() if hook is note]:
             del notes[key]
     return found
 
 
-def _note_plan(
-    module: nn.Module, state: Any, prefix: str, local_metadata: dict
-) -> None:
-    """Store the parent of each child in the outermost module's metadata."""
-    for key, metadata in getattr(state, '_metadata', {}).items():
-        if key.startswith(prefix):
-            metadata.pop(PLAN, None)
-            metadata.pop(GATES, None)
-    local_metadata[PLAN] = plan(module)
-    local_metadata[GATES] = gates(module)
-
-
-def plan(module: nn.Module) -> dict[str, str]:
-    """The parent of each child, by the names in a state dict.
-
-    A layer with several names has an entry for each. A parent outside of the
-    module is ``''``.
-    """
-    members = _members(module)
-    names: dict[Any, str] = {
-        layer: name for name, layer in reversed(members.items())
-    }
-    return {
-        name: names.get(layer.family.parent, '')
-        for name, layer in members.items()
-        if layer.adapter is not None
-    }
-
-
-def gates(module: nn.Module) -> dict[str, str]:
-    """The gate of each child, by the names in a state dict."""
-    return {
-        name: layer.kernel_dna.gate  # type: ignore[union-attr,misc]
-        for name, layer in _members(module).items()
-        if layer.adapter is not None
-    }
-
-
-def _noted(metadata: Mapping, key: str) -> dict[str, str] | None:
-    """What a checkpoint says of its children, by name; None if nothing.
-
-    Raises:
-        BadInput: If it is no dict of texts.
-    """
-    noted = metadata.get(key)
-    texts = isinstance(noted, dict) and all(
-        isinstance(text, str) for item in noted.items() for text in item
-    )
-    check(
-        f'the metadata {key}', noted, noted is None or texts, 'a dict of str'
-    )
-    return noted
-
-
-def _members(module: nn.Module) -> dict[str, KernelDNALayer]:
-    # Not isinstance: while a model initialises, members are disguised.
-    return {
-        name: layer  # type: ignore[misc]
-        for name, layer in module.named_modules(remove_duplicate=False)
-        if 'family' in vars(layer)
-    }
-
-
 def _refuse_baked(
-    members: Iterable[str], state: Mapping, prefix: str, metadata: Mapping
+    names: Iterable[str], state: Mapping, prefix: str, metadata: Mapping
 ) -> None:
     """Refuse baked children: their own kernels would be lost here."""
-    gates = tuple(f'{prefix}{name}.gate.' for name in members)
+    gates = tuple(f'{prefix}{name}.gate.' for name in names)
     if BAKED in metadata or any(key.startswith(gates) for key in state):
         raise BadInput(
             'the checkpoint is baked, and the model is not: load it with '
@@ -197,13 +126,14 @@ def translate(
     _load.errors = error_msgs
     _load.inside = weakref.WeakSet([*module.modules()][1:])
     layers: dict[str, Any] = dict(module.named_modules(remove_duplicate=False))
-    members, ours = _members(module), plan(module)
-    _refuse_baked(members, state_dict, prefix, local_metadata)
+    here, notes = members(module), describe(module)
+    ours = notes[PARENTS]
+    _refuse_baked(here, state_dict, prefix, local_metadata)
     _rename_first(state_dict, prefix)
-    noted = _noted(local_metadata, PLAN)
-    gates_there = _noted(local_metadata, GATES) or {}
-    _refuse_other_gates(gates_there, gates(module))
-    source = Source(state_dict, prefix, noted, ours, layers, gates_there)
+    theirs = noted(local_metadata, PARENTS)
+    gates = noted(local_metadata, GATES) or {}
+    _refuse_other_gates(gates, notes[GATES])
+    source = Source(state_dict, prefix, theirs, ours, layers, gates)
     faded = [
         source.drop(name, entry)
         for name in source.parents
@@ -212,7 +142,7 @@ def translate(
     ]
     if faded:
         _warn('residuals of an earlier version are dropped', faded)
-    for name, member in members.items():
+    for name, member in here.items():
         kernel = source.weight(name)
         if kernel is not None and kernel.shape != member.kernel_shape:
             # torch's own text for a size mismatch.
@@ -225,7 +155,7 @@ def translate(
     for name, entries in new.items():
         source.put(name, entries)
     log_loss(lost)
-    _say_who_follows(source, members)
+    _say_who_follows(source, here)
 
 
 def _refuse_other_gates(
@@ -296,13 +226,11 @@ def log_loss(lost: Mapping[str, float]) -> None:
     # Ignore rounding.
     errors = [error for error in lost.values() if error > 1e-6]
     if errors:
-        print_log(
+        warn(
             f"KernelDNA: {len(errors)} children start with their parent's "
             f'kernel, which differs from their own by {min(errors):.2f} to '
             f'{max(errors):.2f} (relative): later layers no longer fit, '
-            'train the network again.',
-            'current',
-            logging.WARNING,
+            'train the network again.'
         )
 
 
@@ -330,4 +258,4 @@ def _say_who_follows(
 def _warn(what: str, names: list[str]) -> None:
     which = ': ' + ', '.join(names[:3]) if names else ''
     more = f' and {len(names) - 3} more' if len(names) > 3 else ''
-    print_log(f'KernelDNA: {what}{which}{more}', 'current', logging.WARNING)
+    warn(f'KernelDNA: {what}{which}{more}')

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from ..adoption.convert import members_alone
-from ..adoption.state_dict import BAKED, unwatch
+from ..adoption.notes import BAKED
+from ..adoption.state_dict import unwatch
 from ..checkpoint import read_weights
 from ..errors import BadInput
 from ..families.linking import unlink
@@ -72,12 +73,8 @@ def bake(model: nn.Module, gated: Container[str] | None = None) -> nn.Module:
             "model built with conv_cfg=dict(type='KernelDNA'), after "
             'mmkdna.form_families(model) in plain PyTorch code'
         )
-    baked = {
-        name: _baked(layer, _keeps(name, layer, gated))
-        for name, layer in members.items()
-    }
-    for name, layer in members.items():
-        kernel, gate = baked[name]
+    baked = [_baked(name, layer, gated) for name, layer in members.items()]
+    for layer, (kernel, gate) in zip(members.values(), baked, strict=True):
         unlink(layer, kernel)
         if gate is not None:
             layer.gate = gate
@@ -111,22 +108,15 @@ def load_baked(model: nn.Module, path: str) -> nn.Module:
     return model
 
 
-def _keeps(name: str, layer: Any, gated: Container[str] | None) -> bool:
-    if layer.adapter is None:
-        return False
-    if gated is not None:
-        return name in gated
-    return not layer.adapter.routing.is_open()
-
-
-def _baked(layer: Any, keeps: bool) -> tuple[Tensor | None, Any]:
+def _baked(
+    name: str, layer: Any, gated: Container[str] | None
+) -> tuple[Tensor | None, Any]:
     """A child's kernel and its gate; None for what a member lacks."""
     if layer.adapter is None:
         return None, None
-    kernel = layer.kernel().clone()
-    if not keeps:
+    kernel, routing = layer.kernel().clone(), layer.adapter.routing
+    if routing.is_open() if gated is None else name not in gated:
         return kernel, None
-    routing = layer.adapter.routing
     # The 2 of 2 * sigmoid goes into the kernel.
     factor = 2 if routing.identity_gate else 1
     return kernel * factor, _gate(routing).train(layer.training)

@@ -1,6 +1,5 @@
 """Draw a model's predictions, and the curves of a run."""
 
-import json
 import os
 import os.path as osp
 from collections import Counter
@@ -123,7 +122,7 @@ def draw_curves(work_dir: Path, path: Path) -> dict[int, dict[str, float]]:
     losses: dict[int, float] = {}
     scores: dict[int, dict[str, float]] = {}
     # A resumed run logs some steps again: the later log counts.
-    for line in map(json.loads, read_log(work_dir)):
+    for line in read_log(work_dir):
         if 'loss' in line:
             losses[line['step']] = line['loss']
         elif found := in_percent(line):

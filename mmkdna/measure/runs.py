@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.runner import find_latest_checkpoint
@@ -27,28 +29,24 @@ def in_percent(metrics: Mapping[str, float]) -> dict[str, float]:
     }
 
 
-def read_log(work_dir: Path) -> list[str]:
-    """The lines of a run's logs, one JSON object each.
+def read_log(work_dir: Path) -> list[dict[str, Any]]:
+    """The lines of a run's logs, a JSON object each.
 
     Half a line, which a full disk leaves, is left out.
     """
-    logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
-    lines = [line for log in logs for line in log.read_text().splitlines()]
-    return [line for line in lines if _is_json(line)]
-
-
-def _is_json(line: str) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:
-        return False
+    found = []
+    for log in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        for line in log.read_text().splitlines():
+            with suppress(ValueError):
+                found.append(json.loads(line))
+    return found
 
 
 def last_scores(work_dir: Path) -> dict[str, float]:
     """The last scores that a run logged, in percent, by their titles."""
     logged: dict[str, float] = {}
     for line in read_log(work_dir):
-        logged.update(json.loads(line))
+        logged.update(line)
     return in_percent(logged)
 
 

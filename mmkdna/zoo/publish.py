@@ -53,15 +53,15 @@ class Release:
         weights: By name.
         notes: Saved with them, see :func:`notes_of`.
         training: How it was trained, for the entry: epochs, iterations, seed.
-        log: Lines of the run's log, a JSON object each; empty if there is
-            no log beside the checkpoint.
+        log: Lines of the run's log; empty if there is no log beside the
+            checkpoint.
     """
 
     config: str
     weights: dict[str, Tensor]
     notes: dict[str, str]
     training: dict[str, Any]
-    log: list[str]
+    log: list[dict[str, Any]]
 
     def packed(self, results: Results) -> bytes:
         """The file: weights and notes, with the results of tests."""
@@ -180,7 +180,8 @@ def publish(
     about = dict(metadata)
     if release.log:
         log = path.removesuffix('safetensors') + 'log.json'
-        write_text('\n'.join(release.log) + '\n', log)
+        lines = (f'{json.dumps(line)}\n' for line in release.log)
+        write_text(''.join(lines), log)
         about['Training Log'] = osp.relpath(log)
     about |= {'Size (bytes)': len(data), 'SHA-256': digest}
     entry = {
