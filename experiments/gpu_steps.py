@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from scores import scores_table
+from scores import as_text, scores_table
 
 from mmkdna.errors import BadInput
 from mmkdna.files import write_json, write_text
-from mmkdna.measure import show
 from mmkdna.measure.configs import PLAIN
+from mmkdna.measure.show import figures_table
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,8 @@ class Report:
         scores: dict[str, Any] = {}
         for title, step in self.done.items():
             if step['kind'] == 'times':
-                table = show.figures_table('', step['rows'], True)
-                parts += [f'## {title}', show.as_text(table)]
+                table = figures_table('', step['rows'], True)
+                parts += [f'## {title}', as_text(table)]
             elif step['kind'] == 'kernels':
                 parts += [f'## {title}', _kernels(step['kernels'])]
             else:
@@ -132,7 +132,7 @@ class Report:
                 row['seeds'] = row.get('seeds', 0) + 1
                 title = step['title']
         if PLAIN in scores:
-            parts += [f'## {title}', show.as_text(scores_table(scores))]
+            parts += [f'## {title}', as_text(scores_table(scores))]
         if self.left:
             parts.append('## Left out')
             parts.append('The same command goes on with these:')

@@ -7,19 +7,14 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from results import mean_and_spread
+from rich.console import Console
 from rich.table import Table
 
 from mmkdna.files import write_text
 from mmkdna.measure.configs import PLAIN
 from mmkdna.measure.pictures import save
 from mmkdna.measure.rows import Rows
-from mmkdna.measure.show import (
-    Text,
-    as_table,
-    as_text,
-    number,
-    quartiles,
-)
+from mmkdna.measure.show import Text, as_table, number, quartiles
 
 Point = tuple[float, float, float, float]
 
@@ -94,6 +89,14 @@ def draw_points(
             one.set_major_formatter('{x:g}')
             one.set_minor_formatter('')
     save(figure, path)
+
+
+def as_text(table: Table) -> str:
+    """A table as text; its lines are not wrapped."""
+    console = Console(width=250)
+    with console.capture() as capture:
+        console.print(table)
+    return f'{capture.get().strip()}\n'
 
 
 def write_table(table: Table, path: Path) -> str:

@@ -19,11 +19,6 @@ EDGE = 0.05
 """A gate this near to an end of its range, as a part of it, is saturated."""
 
 
-def in_range(gate: Tensor, child: Any) -> Tensor:
-    """A gate scaled to 0 (closed) to 1 (the most that it can be)."""
-    return gate / 2 if child.adapter.routing.identity_gate else gate
-
-
 def measure(family: Family, gates: dict[str, Tensor]) -> dict[str, float]:
     """What the hook logs of a family.
 
@@ -40,7 +35,11 @@ def measure(family: Family, gates: dict[str, Tensor]) -> dict[str, float]:
     ran = [(m, gates[name]) for name, m in family.children if name in gates]
     if ran:
         every = torch.cat([gate.flatten() for _, gate in ran])
-        scaled = [in_range(gate, child) for child, gate in ran]
+        # From 0, closed, to 1, the most that it can be.
+        scaled = [
+            gate / 2 if child.adapter.routing.identity_gate else gate
+            for child, gate in ran
+        ]
         flat = torch.cat([gate.flatten() for gate in scaled])
         open_most = torch.cat([gate.amax(0) for gate in scaled])
         found['gate_mean'] = every.mean()

@@ -10,7 +10,7 @@ import os.path as osp
 
 from mmkdna import cli
 from mmkdna.measure.configs import library
-from mmkdna.measure.pictures import check_images, draw_found
+from mmkdna.measure.pictures import draw_found
 from mmkdna.zoo import load_tensors_only
 
 
@@ -27,7 +27,6 @@ def main(argv: list[str] | None = None) -> None:
     cfg = cli.load_config(args.config, args.cfg_options)
     library(cfg)
     cli.check_checkpoint(args.checkpoint)
-    check_images(args.images)
     load_tensors_only()
     how = args.out_dir, args.device, args.threshold
     draw_found(cfg, args.checkpoint, args.images, *how)

@@ -134,11 +134,12 @@ class Source:
         return self.gates.get(name, here) == 'identity' and not moved
 
     def adapter(
-        self, name: str, child: KernelDNALayer, parent: str
+        self, name: str, child: KernelDNALayer, parent: str, kernel: Tensor
     ) -> dict[str, Tensor]:
-        """The adapter for a layer that is a child of ``parent`` here."""
-        kernel = self.kernel(name)
-        assert kernel is not None
+        """The adapter for a layer that is a child of ``parent`` here.
+
+        ``kernel`` is the one that it has in the checkpoint.
+        """
         entries = _at_start(child, kernel)
         if name in self.parents:
             learned = self.layers[name].items()

@@ -193,7 +193,7 @@ def _moved(
         elif here is None:
             new[name] = {'weight': kernel}
         else:
-            new[name] = source.adapter(name, layer, here)
+            new[name] = source.adapter(name, layer, here, kernel)
             # A parent without a name is outside of the module.
             shared = source.kernel(here) if here else None
             if shared is None and layer.family.parent is not None:

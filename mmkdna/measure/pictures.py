@@ -21,8 +21,7 @@ from .configs import library
 from .runs import in_percent, read_log
 
 
-def check_images(paths: Sequence[str]) -> None:
-    """Refuse files that are no images, and images of one name."""
+def _check_images(paths: Sequence[str]) -> None:
     for path in paths:
         if not osp.isfile(path):
             raise FileNotFoundError(
@@ -52,7 +51,12 @@ def draw_found(
 
     The pictures have the names of the images. Only detections that score
     above the threshold are drawn.
+
+    Raises:
+        FileNotFoundError: If an image does not exist.
+        BadInput: If a file is no image, or two images have one name.
     """
+    _check_images(images)
     scope, folder = library(cfg), osp.join(out_dir, 'vis')
     draw: Any
     if scope == 'mmdet':

@@ -4,6 +4,7 @@ import copy
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -149,11 +150,8 @@ def saved_bytes(model: nn.Module, forward: Callable[[], object]) -> int:
 
     Each storage counts once; parameters and buffers of the model do not.
     """
-    # Of a sharded one, the part that is here.
     own = {
-        getattr(tensor, 'to_local', tensor.detach)()
-        .untyped_storage()
-        .data_ptr()
+        tensor.untyped_storage().data_ptr()
         for tensor in (*model.parameters(), *model.buffers())
     }
     # Keep the storages: a new one could get the address of a freed one.
@@ -171,19 +169,12 @@ def saved_bytes(model: nn.Module, forward: Callable[[], object]) -> int:
     return sum(storage.nbytes() for storage in saved.values())
 
 
-def equalise(plain: nn.Module, ours: nn.Module) -> bool:
+def equalise(plain: nn.Module, ours: nn.Module) -> None:
     """Give the plain twin weights with which it computes the same as ours.
 
     The memory of a two-stage detector depends on the RoIs that it samples,
-    and so on its weights.
-
-    Returns:
-        Whether that was possible. It is not with trained gates, with the
-        authors' sigmoid, or if the twin has other layers.
+    and so on its weights. With trained gates, with the authors' sigmoid, or
+    if the twin has other layers, the two differ.
     """
-    try:
-        state = revert(copy.deepcopy(ours)).state_dict()
-        plain.load_state_dict(state)
-    except (BadInput, RuntimeError):
-        return False
-    return True
+    with suppress(BadInput, RuntimeError):
+        plain.load_state_dict(revert(copy.deepcopy(ours)).state_dict())

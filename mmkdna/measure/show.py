@@ -123,11 +123,3 @@ def figures_table(title: str, rows: Rows, markdown: bool) -> Table:
 def print_table(table: Table, markdown: bool = False) -> None:
     """Print a table; one in Markdown is for a file, however wide."""
     Console(width=200 if markdown else None).print(table)
-
-
-def as_text(table: Table) -> str:
-    """A table as text; its lines are not wrapped."""
-    console = Console(width=250)
-    with console.capture() as capture:
-        console.print(table)
-    return f'{capture.get().strip()}\n'
