@@ -219,14 +219,6 @@ def test_gates_of_another_function_are_refused():
         plain.load_state_dict(other.state_dict())
 
 
-@pytest.mark.parametrize('noted', [[], 'x', {c(2): None}, {3: c(3)}])
-def test_families_that_are_no_names_are_refused(noted):
-    state = net((2, 3)).state_dict()
-    state._metadata['']['kernel_dna_families'] = noted
-    with pytest.raises(BadInput, match='metadata kernel_dna_families='):
-        net((2, 3)).load_state_dict(state)
-
-
 @pytest.mark.parametrize(
     ('entry', 'value'),
     [

@@ -324,12 +324,6 @@ def test_deep_copies_load_too():
     assert off(outputs(twin), outputs(model)) < 1e-5
 
 
-def test_a_destination_of_the_callers_is_filled():
-    model = build(R18)
-    state = model.state_dict(destination={})
-    assert list(state) == list(model.state_dict())
-
-
 def test_residuals_of_before_are_dropped_and_said(log):
     model = build(R18)
     state = model.state_dict()
