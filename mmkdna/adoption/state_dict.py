@@ -235,14 +235,12 @@ def log_loss(lost: Mapping[str, float]) -> None:
 
 
 def _say_who_follows(
-    source: Source, members: Mapping[str, KernelDNALayer]
+    source: Source, here: Mapping[str, KernelDNALayer]
 ) -> None:
     """Warn if a load changes a parent's kernel but has no children of it."""
-    names = {layer: name for name, layer in members.items()}
+    names = {layer: name for name, layer in here.items()}
     loaded = {
-        layer: name
-        for name, layer in members.items()
-        if source.layers.get(name)
+        layer: name for name, layer in here.items() if source.layers.get(name)
     }
     for parent, name in loaded.items():
         left = [c for c in parent.family.children if c not in loaded]

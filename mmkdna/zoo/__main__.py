@@ -7,12 +7,11 @@ import os.path as osp
 from collections.abc import Iterable, Sequence
 
 from mmengine.logging import MMLogger
-from rich.console import Console
-from rich.table import Column, Table
 
 from ..cli import exit_on_bad_input, plain_parser
 from ..errors import BadInput
 from ..files import sha256
+from ..measure.show import new_table, print_table
 from .derive import derived_path
 from .index import Entry, default_root, find, read_index
 from .scheme import SCHEME, resolve
@@ -37,10 +36,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     MMLogger.get_current_instance().setLevel('WARNING')
     entries = [find(name.removeprefix(SCHEME)) for name in args.names]
     if args.command == 'list':
-        table = Table(Column('name', overflow='fold'), 'state', 'metrics')
+        table = new_table('name', 'state', 'metrics')
         for entry in entries or read_index().values():
             table.add_row(entry.name, entry.state, entry.metrics)
-        Console().print(table)
+        print_table(table)
     elif args.command == 'show':
         (entry,) = entries
         known = {
