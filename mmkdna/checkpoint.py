@@ -60,6 +60,7 @@ SAFE = [
 
 VERSION = 'mmkdna_state_dict_version'
 """The note of a file that says which version of the adapters it has."""
+_WRITTEN = {VERSION: str(DynamicRouting._version)}
 METADATA = 'mmkdna_metadata'
 """The note of a ``.safetensors`` file with the families and gates: what the
 metadata of a state dict has under keys that begin with ``kernel_dna``."""
@@ -203,7 +204,7 @@ def packed(weights: Mapping[str, Tensor], note: Mapping[str, str]) -> bytes:
     """
     from safetensors.torch import save
 
-    notes = {'format': 'pt', **_version(), **_families(weights), **note}
+    notes = {'format': 'pt', **_WRITTEN, **_families(weights), **note}
     data = save(_own(weights), notes)
     # It begins with the length of a JSON header, where safetensors puts the
     # notes in an order of chance.
@@ -217,13 +218,9 @@ def packed(weights: Mapping[str, Tensor], note: Mapping[str, str]) -> bytes:
 
 def _pickled(weights: Mapping[str, Tensor], note: Mapping[str, str]) -> bytes:
     buffer = io.BytesIO()
-    meta = {**_version(), **note}
+    meta = {**_WRITTEN, **note}
     torch.save({'state_dict': _own(weights), 'meta': meta}, buffer)
     return buffer.getvalue()
-
-
-def _version() -> dict[str, str]:
-    return {VERSION: str(DynamicRouting._version)}
 
 
 def _families(weights: Mapping[str, Tensor]) -> dict[str, str]:
