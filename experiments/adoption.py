@@ -33,6 +33,7 @@ from torch import Tensor, nn
 import mmkdna
 from mmkdna.checkpoint import read_weights, write_weights
 from mmkdna.cli import exit_on_bad_input
+from mmkdna.errors import BadInput
 from mmkdna.measure.complexity import parameters
 
 OUT = Path(__file__).with_suffix('')
@@ -267,6 +268,11 @@ def train(
         there.need('plain', seed)
         teacher = copy.deepcopy(plain)
         path = there.folder / f'plain-{seed}.safetensors'
+        if not path.exists():
+            raise BadInput(
+                f'its teacher {path} is not there; remove plain-{seed}.json '
+                f'and train it again: --only plain --seeds {seed}'
+            )
         teacher.load_state_dict(read_weights(str(path)))
         criterion = taught(teacher, recipe)
     torch.manual_seed(seed)

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 from mmengine.logging import MMLogger
-from rich.console import Console
 from rich.table import Table
 from torch import nn
 
@@ -25,6 +24,7 @@ from mmkdna.errors import BadInput
 from mmkdna.files import write_json
 from mmkdna.measure.complexity import multiply_adds, parameters
 from mmkdna.measure.pictures import save
+from mmkdna.measure.show import new_table, print_table
 
 Run = Mapping[str, Any]
 SIZE = (3, 32, 32)
@@ -134,9 +134,8 @@ def as_table(
     """
     if any('start' in run for run in results.runs.values()):
         scores = ['start', *scores]
-    table = Table('', 'runs', 'parameters', 'multiply-adds, M')
-    for column in ('seconds', *scores):
-        table.add_column(column, justify='right')
+    heads = ('runs', 'parameters', 'multiply-adds, M', 'seconds', *scores)
+    table = new_table('', numbers=heads, markdown=True)
     plain = results.of(base)
     for name, title in titles.items():
         runs = results.of(name)
@@ -261,20 +260,10 @@ def carry_out(
     """
     chosen = [c for c in cells if not args.only or c[0] in args.only]
     whole = args.show or results.run_all(chosen, once)
-    show(results, titles, 'plain', scores)
-    if not whole:
-        sys.exit(1)
-
-
-def show(
-    results: Results,
-    titles: Mapping[str, str],
-    base: str,
-    scores: Sequence[str] = ('accuracy',),
-) -> None:
-    """Print the table, and draw the picture beside the results."""
-    Console(width=150).print(as_table(results, titles, base, scores))
+    print_table(as_table(results, titles, 'plain', scores), markdown=True)
     if results.runs:
         path = results.folder / 'scores.png'
         draw(results, titles, path, scores[0])
         print(f'The picture is {path}.')
+    if not whole:
+        sys.exit(1)

@@ -2,7 +2,7 @@
 
 For each task the plain network, what a user would do instead of KernelDNA,
 and KernelDNA: size, time and score. It reads the folders of results beside
-it; what has no result has no line.
+it; a network without a result has no line.
 
     python experiments/worth.py
 """
@@ -135,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     for task in TASKS:
         runs = runs_of(args.root / task.folder)
-        if task.shown[0] in runs:
+        if task.shown[0] in runs and len(runs) > 1:
             for line in lines(task, runs):
                 table.add_row(*line)
     print_table(table, markdown=True)
