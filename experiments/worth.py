@@ -49,6 +49,7 @@ _SHOWN = [
     'pruned25_taught',
     'low_rank25_taught',
     'shared25_taught',
+    'planned25_taught',
 ]
 _DENSE = [name for name in dense.WAYS if name != 'plain_long']
 TASKS = (

@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT / 'experiments'))
 import adoption
 import from_scratch
 import networks
+import results
 from results import Results
 
 RECIPE = dict(epochs=1, lr=0.2)
@@ -193,6 +194,34 @@ def test_runs_that_are_not_there_are_named(tmp_path):
     (tmp_path / 'plain_r18').mkdir()
     with pytest.raises(FileNotFoundError, match='kdna_r18 holds no finished'):
         main([str(tmp_path)])
+
+
+def rows(text):
+    """The rows of the tables in a text; how wide they are does not matter."""
+    lines = (line.strip() for line in text.splitlines())
+    cells = (line.strip('|').split('|') for line in lines if '|' in line)
+    found = {tuple(cell.strip() for cell in row) for row in cells}
+    return {row for row in found if set(''.join(row)) - {*'-:'}}
+
+
+@pytest.mark.parametrize(
+    ('script', 'args', 'page'),
+    [
+        ('worth', [], 'benchmarks'),
+        ('from_scratch', ['--show'], 'benchmarks'),
+        ('adoption', ['resnet18', '--show'], 'pretrained'),
+    ],
+)
+def test_the_tables_of_the_docs_are_what_is_printed(
+    script, args, page, capsys, monkeypatch
+):
+    # The picture is drawn beside the results.
+    monkeypatch.setattr(results, 'draw', lambda *args: None)
+    main = runpy.run_path(str(ROOT / f'experiments/{script}.py'))['main']
+    main(args)
+    found = rows(capsys.readouterr().out)
+    assert len(found) > 4
+    assert found <= rows((ROOT / f'docs/{page}.md').read_text())
 
 
 def test_the_ways_to_start_are_printed(capsys):
