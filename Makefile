@@ -8,7 +8,7 @@ export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help setup demo digits test test-slow test-deploy fuzz coverage lint \
-  docs pictures gpu-report kills soak
+  docs pictures gpu-report kills soak mutation
 
 help:
 	@echo "make demo       set up, train Mask R-CNN with KernelDNA on digits, show it"
@@ -24,6 +24,7 @@ help:
 	@echo "make gpu-report time all conv types on a GPU; ARGS='--data FOLDER --minutes 20'"
 	@echo "make kills      kill commands 100 times, look at what is left; ARGS='--seed 1'"
 	@echo "make soak       3,000 steps with resumes: does anything grow?"
+	@echo "make mutation   change layers and families in 1,700 ways: do the tests see it?"
 	@echo "make setup      only the set-up: .venv with the tested stack"
 	@echo "STACK=original  behind any of them: OpenMMLab's own releases, in .venv-original"
 
@@ -84,6 +85,12 @@ kills: setup
 
 soak: setup
 	$(PYTHON) experiments/soak.py --steps 3000 --resumes 9 $(ARGS)
+
+# An hour. Interrupted, it goes on; ARGS='--again' runs the survivors again, with
+# other tests.
+mutation: setup
+	$(if $(MMKDNA_PYTHON),,$(PYTHON) -m pip install --quiet --no-deps -r requirements-mutation.txt)
+	$(PYTHON) experiments/mutation.py $(ARGS)
 
 # No set-up: torch, mmengine and mmcv-lite are enough, in any environment.
 gpu-report: PYTHON := $(or $(MMKDNA_PYTHON),$(wildcard $(VENV)/bin/python),python3)
