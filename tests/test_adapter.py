@@ -14,8 +14,12 @@ from mmkdna.layers.adapter import adapter_size
 @pytest.mark.parametrize('norm', ['LN', 'BN', None])
 def test_routing_starts_as_the_settings_say(gate, norm):
     routing = DynamicRouting(64, 4, norm, gate)
-    nn.init.ones_(routing.bias)
+    for parameter in routing.parameters():
+        nn.init.constant_(parameter, 7)
     routing.reset_parameters()
+    if norm is not None:
+        assert routing.norm.weight.eq(1).all()
+        assert routing.norm.bias.eq(0).all()
     pooled = torch.randn(4, 64)
     if gate == 'identity':
         assert routing(pooled).eq(1).all()
@@ -42,10 +46,23 @@ def test_the_size_of_an_adapter_is_known_without_one(shape, norm):
     assert adapter_size(8, shape, 2, norm) == size
 
 
-def test_static_modulation_of_a_pointwise_kernel_has_no_spatial_half():
-    assert list(StaticModulation((4, 8, 1, 1)).state_dict()) == ['filter']
-    assert list(StaticModulation((4, 8)).state_dict()) == ['filter']
-    assert len(StaticModulation((4, 8, 1, 3)).state_dict()) == 2
+@pytest.mark.parametrize(
+    ('kernel', 'filter', 'spatial'),
+    [
+        ((4, 8, 3, 3), (4, 1, 1, 1), (1, 1, 3, 3)),
+        ((4, 8, 1, 2), (4, 1, 1, 1), (1, 1, 1, 2)),
+        ((4, 8, 1, 1), (4, 1, 1, 1), None),
+        ((4, 8), (4, 1), None),
+    ],
+)
+def test_static_modulation_has_a_number_per_filter_and_per_position(
+    kernel, filter, spatial
+):
+    """A pointwise kernel has no spatial half."""
+    state = StaticModulation(kernel).state_dict()
+    shapes = {name: tuple(value.shape) for name, value in state.items()}
+    assert shapes['filter'] == filter
+    assert shapes.get('spatial') == spatial
 
 
 def by_torch(model, state):

@@ -128,7 +128,7 @@ class DynamicRouting(nn.Module):
     def _load_from_state_dict(
         self, state_dict: dict, prefix: str, metadata: dict, *args: Any
     ) -> None:
-        check_version(prefix.rstrip('.'), metadata.get('version'))
+        check_version(prefix[:-1], metadata.get('version'))
         old = f'{prefix}excite_bias'
         if old in state_dict:
             state_dict[f'{prefix}bias'] = state_dict.pop(old)
