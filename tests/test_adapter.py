@@ -12,8 +12,9 @@ from mmkdna.layers.adapter import adapter_size
 
 @pytest.mark.parametrize('gate', ['identity', 'sigmoid'])
 @pytest.mark.parametrize('norm', ['LN', 'BN', None])
-def test_routing_starts_as_the_settings_say(gate, norm):
-    routing = DynamicRouting(64, 4, norm, gate)
+@pytest.mark.parametrize('reduction', [4, 64])
+def test_routing_starts_as_the_settings_say(gate, norm, reduction):
+    routing = DynamicRouting(64, reduction, norm, gate)
     for parameter in routing.parameters():
         nn.init.constant_(parameter, 7)
     routing.reset_parameters()
@@ -28,14 +29,15 @@ def test_routing_starts_as_the_settings_say(gate, norm):
         assert not routing.is_open()
         return
     assert not routing.is_open()
-    # As nn.Linear, of 64 and of 16 inputs.
+    # As nn.Linear, of 64 and of 16 inputs or one.
     for tensor, fan_in in (
         (routing.squeeze, 64),
-        (routing.excite, 16),
-        (routing.bias, 16),
+        (routing.excite, 64 // reduction),
+        (routing.bias, 64 // reduction),
     ):
         bound = fan_in**-0.5
-        assert 0.8 * bound < tensor.abs().max() <= bound
+        assert 0.8 * bound < tensor.max() <= bound
+        assert -bound <= tensor.min() < -0.8 * bound
 
 
 @pytest.mark.parametrize('shape', [(6, 4, 3, 3), (6, 8, 1, 1), (6, 8)])
@@ -43,7 +45,7 @@ def test_routing_starts_as_the_settings_say(gate, norm):
 def test_the_size_of_an_adapter_is_known_without_one(shape, norm):
     adapter = Adapter(8, shape, 2, norm, 'identity')
     size = sum(p.numel() for p in adapter.parameters())
-    assert adapter_size(8, shape, 2, norm) == size
+    assert adapter_size(8, shape, 2, norm, 'identity') == size
 
 
 @pytest.mark.parametrize(

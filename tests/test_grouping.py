@@ -276,9 +276,10 @@ def test_a_mistake_in_one_family_leaves_none_half_done():
     assert {type(layer) for layer in model} == {nn.Conv2d}
 
 
-def test_reduction_larger_than_a_childs_input_is_refused(build):
+@pytest.mark.parametrize('gate', ['identity', 'sigmoid'])
+def test_reduction_larger_than_a_childs_input_is_refused(build, gate):
     with pytest.raises(BadInput, match=r'0\.0.*reduction=32.*16 input'):
-        build(2, reduction=32)
+        build(2, reduction=32, gate=gate)
 
 
 def test_a_model_that_is_one_layer_forms_nothing():

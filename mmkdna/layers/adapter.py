@@ -166,9 +166,9 @@ class Adapter(nn.Module):
         self,
         in_channels: int,
         kernel_shape: Sequence[int],
-        reduction: int = 4,
-        norm: str | None = 'LN',
-        gate: str = 'identity',
+        reduction: int,
+        norm: str | None,
+        gate: str,
     ):
         super().__init__()
         self.static = StaticModulation(kernel_shape)
