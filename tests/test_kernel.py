@@ -5,6 +5,7 @@ import torch
 from pairs import family, gradients, pair
 from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import mmkdna.layers.member
 from mmkdna.layers import StaticModulation
@@ -121,6 +122,36 @@ def test_any_of_the_inputs_may_need_no_gradient(needed, pixels, groups):
 
     assert gradcheck(function, inputs)
     assert gradgradcheck(function, inputs)
+
+
+class Products(TorchDispatchMode):
+    """Counts matrix products."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten.mm.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ('needed', 'products'),
+    [('x', 1), ('gate', 1), ('kernel', 1), ('bias', 0), ('x kernel', 2)],
+)
+def test_a_gradient_that_nobody_needs_is_not_computed(needed, products):
+    tensors = dict(
+        x=torch.randn(2, 3, 4),
+        gate=torch.rand(2, 1, 4),
+        kernel=torch.randn(5, 4),
+        bias=torch.randn(5),
+    )
+    for name, tensor in tensors.items():
+        tensor.requires_grad_(name in needed.split())
+    static = modulation(5, 4).float().requires_grad_(False)
+    output = lean(Linear(), static, *tensors.values()).sum()
+    with Products() as counted:
+        output.backward()
+    assert counted.count == products
 
 
 def test_of_the_modulation_one_half_may_be_frozen():
