@@ -124,14 +124,24 @@ def test_any_of_the_inputs_may_need_no_gradient(needed, pixels, groups):
     assert gradgradcheck(function, inputs)
 
 
-class Products(TorchDispatchMode):
-    """Counts matrix products."""
+class Counted(TorchDispatchMode):
+    """Counts matrix products, and new tensors of a size."""
 
-    count = 0
+    products = made = 0
+
+    def __init__(self, size=0):
+        super().__init__()
+        self.size = size
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.count += func is torch.ops.aten.mm.default
-        return func(*args, **(kwargs or {}))
+        old = {id(t) for t in args}
+        found = func(*args, **(kwargs or {}))
+        self.products += func is torch.ops.aten.mm.default
+        for tensor in found if isinstance(found, tuple) else (found,):
+            if isinstance(tensor, torch.Tensor) and not tensor._is_view():
+                is_new = id(tensor) not in old
+                self.made += is_new and tensor.numel() == self.size
+        return found
 
 
 @pytest.mark.parametrize(
@@ -149,9 +159,30 @@ def test_a_gradient_that_nobody_needs_is_not_computed(needed, products):
         tensor.requires_grad_(name in needed.split())
     static = modulation(5, 4).float().requires_grad_(False)
     output = lean(Linear(), static, *tensors.values()).sum()
-    with Products() as counted:
+    with Counted() as counted:
         output.backward()
-    assert counted.count == products
+    assert counted.products == products
+
+
+def test_a_backward_makes_two_tensors_of_the_size_of_the_input():
+    """The gated input, and its gradient, which becomes that of the input."""
+    operation, static, (x, gate, kernel, bias) = convolution(out=3, pixels=7)
+    output = lean(operation, static, x, gate.detach(), kernel, bias).sum()
+    with Counted(x.numel()) as counted:
+        torch.autograd.grad(output, x)
+    assert counted.made == 2
+
+
+@pytest.mark.parametrize('linear', [False, True])
+def test_gradients_with_a_graph_are_those_without(linear):
+    child, _ = pair(**(dict(linear=True) if linear else dict(padding=1)))
+    x = torch.randn((2, 5, 8) if linear else (2, 8, 5, 5), requires_grad=True)
+    inputs = [x, child.parent.weight, *child.parameters()]
+    expected = torch.autograd.grad(child(x).square().sum(), inputs)
+    found = torch.autograd.grad(
+        child(x).square().sum(), inputs, create_graph=True
+    )
+    torch.testing.assert_close(found, expected)
 
 
 def test_of_the_modulation_one_half_may_be_frozen():

@@ -94,7 +94,7 @@ class _Lean(torch.autograd.Function):
         of_gated, of_kernel, of_bias = ctx.operation.backward(
             grad,
             (x * gate).to(grad.dtype),
-            (kernel if again else kernel.detach()).to(grad.dtype),
+            kernel.to(grad.dtype),
             [need_x or need_gate, any(need), need_bias],
         )
         of_x = of_gate = None
@@ -107,7 +107,6 @@ class _Lean(torch.autograd.Function):
         if any(need):
             asked = zip(sources, need, strict=True)
             leaves = [source for source, needed in asked if needed]
-            of_kernel = of_kernel.to(kernel.dtype)
             of_sources = torch.autograd.grad(
                 kernel, leaves, of_kernel, create_graph=again
             )
