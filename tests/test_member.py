@@ -82,6 +82,35 @@ def test_a_child_follows_its_parents_kernel_however_it_changes():
             )
 
 
+def test_what_a_child_saves_is_its_kernel_less_its_adapter():
+    child, _ = pair()
+    size = sum(p.numel() for p in child.adapter.parameters())
+    assert child.saved == 8 * 8 * 3 * 3 - size
+    assert child.parent.saved == 0
+
+
+def test_a_member_reads_as_its_plain_layer_and_with_its_role():
+    child, model = pair()
+    plain = repr(nn.Conv2d(8, 8, 3)).removeprefix('Conv2d(')[:-1]
+    assert f"({plain}, role='parent')" in repr(child.parent)
+    assert f"{plain}, role='child'\n" in repr(child)
+
+
+def test_a_child_is_trained_if_its_modulation_is():
+    for half, trained in (('static', False), ('routing', True)):
+        child, _ = pair(bias=False)
+        assert child.is_trained
+        getattr(child.adapter, half).requires_grad_(False)
+        assert child.is_trained is trained
+
+
+def test_a_child_on_another_device_takes_the_kernel_there():
+    child, _ = pair()
+    child.to('meta')
+    assert child(torch.randn(2, 8, 6, 6, device='meta')).is_meta
+    assert not child.parent.weight.is_meta
+
+
 @pytest.mark.parametrize('linear', [True, False])
 def test_reset_members_start_as_plain_layers_and_open_gates(linear):
     child, _ = pair(linear=linear)
@@ -100,7 +129,9 @@ def test_reset_members_start_as_plain_layers_and_open_gates(linear):
     assert child.kernel().equal(parent.weight)
     assert child.adapter.routing.is_open()
     # That of the plain layer: 1 / sqrt(C_in * kh * kw).
-    assert 0 < child.bias.abs().max() <= plain.weight[0].numel() ** -0.5
+    bound = plain.weight[0].numel() ** -0.5
+    assert 0.5 * bound < child.bias.abs().max() <= bound
+    assert child.bias.min() < 0 < child.bias.max()
     child, _ = pair(linear=linear, bias=False)
     child.reset_parameters()
     assert child.bias is None

@@ -10,6 +10,7 @@ from mmcv.cnn import build_conv_layer
 from pairs import family
 from torch import nn
 from torch.distributed import fsdp
+from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
@@ -100,6 +101,56 @@ class Checkpointed(nn.Module):
         for layer in self.layers:
             x = checkpoint(layer, x, use_reentrant=True)
         return x
+
+
+def blocks(children=1):
+    """Each layer of a family in a block of its own."""
+    layers = family(padding=1, members=children + 1).double()
+    return nn.Sequential(*(nn.Sequential(layer) for layer in layers))
+
+
+def shard(model, families=True):
+    """By FSDP2, each block a unit."""
+    if not can_run('fsdp2'):
+        pytest.skip('FSDP2 needs a GPU here')
+    mesh = init_device_mesh('cpu', (1,))
+    if families:
+        mmkdna.shard_families(model, mesh=mesh)
+    for block in (*model, model):
+        fsdp.fully_shard(block, mesh=mesh)
+    return model
+
+
+X = torch.randn(3, 8, 6, 6, dtype=torch.double)
+
+
+def test_a_child_in_another_unit_than_its_parent_trains(job):
+    alone = blocks()
+    sharded = shard(copy.deepcopy(alone))
+    for model in (alone, sharded):
+        model(X).square().mean().backward()
+    for ours, theirs in zip(
+        sharded.parameters(), alone.parameters(), strict=True
+    ):
+        torch.testing.assert_close(ours.grad.full_tensor(), theirs.grad)
+    with torch.no_grad():
+        torch.testing.assert_close(sharded.eval()(X), alone.eval()(X))
+
+
+def test_a_kernel_that_is_not_gathered_is_refused(job):
+    with pytest.raises(RuntimeError, match=r'sharded.*shard_families\(model'):
+        shard(blocks(), families=False)(X)
+
+
+def test_reentrant_checkpoints_of_a_shared_kernel_are_refused(job):
+    model = shard(blocks(2))
+    wrapped = Checkpointed(model)
+    x = X.clone().requires_grad_()
+    with pytest.raises(RuntimeError, match='use_reentrant=False'):
+        wrapped(x)
+    wrapped = DistributedDataParallel(Checkpointed(blocks(2)))
+    with pytest.raises(RuntimeError, match='static_graph=True'):
+        wrapped(x)
 
 
 @pytest.mark.parametrize('kind', ['KernelDNA', 'KernelWarehouse'])

@@ -108,6 +108,20 @@ def test_fx_traces_it(model, x):
     torch.testing.assert_close(graph(x), model(x))
 
 
+class Through(torch.fx.Tracer):
+    """Traces into every module."""
+
+    def is_leaf_module(self, *_):
+        return False
+
+
+def test_fx_may_trace_into_a_convolution():
+    model = family(padding=1)
+    graph = torch.fx.GraphModule(model, Through().trace(model))
+    assert not any(node.op == 'call_module' for node in graph.graph.nodes)
+    torch.testing.assert_close(graph(X), model(X))
+
+
 def test_torchvision_extracts_features():
     from torchvision.models import resnet18
     from torchvision.models.feature_extraction import create_feature_extractor

@@ -90,9 +90,9 @@ class KernelDNALayer(nn.Module):
 
     def kernel(self) -> Tensor:
         """The kernel that the layer computes with, of ``kernel_shape``."""
-        parent = self.parent
-        if parent is None or self.adapter is None:
+        if self.adapter is None:
             return self.own_kernel()
+        parent: Any = self.parent
         kernel: Tensor = self.adapter.static(parent.own_kernel())
         return kernel
 
@@ -255,7 +255,7 @@ class KernelDNALinear(KernelDNALayer):
         self._settle()
         if self.adapter is None:
             return F.linear(x, self.weight, self.bias)
-        if isinstance(x, Tensor) and x.dim() == 1:
+        if x.dim() == 1:
             return self(x[None])[0]
         derive, sources = self._ingredients(x)
         pixels = x[:, None] if x.dim() == 2 else x.flatten(1, -2)
