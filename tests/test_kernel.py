@@ -320,3 +320,14 @@ def test_what_is_not_plain_eager_training_runs_ordinary_operations():
         lambda x: found.append(trains_eagerly(x, kernel)) or x.sum()
     )(x)
     assert found == [False]
+
+
+@pytest.mark.parametrize('linear', [False, True])
+def test_a_child_of_wrapped_tensors_runs_ordinary_operations(linear):
+    child, _ = pair(**(dict(linear=True) if linear else dict(padding=1)))
+    x = torch.randn((2, 5, 8) if linear else (2, 8, 5, 5))
+    assert 'Lean' in _names(child(x))
+    assert 'Lean' not in _names(child(x.as_subclass(Kind)))
+    static = child.adapter.static
+    static.filter = nn.Parameter(static.filter.detach().as_subclass(Kind))
+    assert 'Lean' not in _names(child(x))

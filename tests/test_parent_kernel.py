@@ -185,6 +185,15 @@ def test_a_child_that_is_frozen_later_freezes_the_kernel(
     assert said.levelname == 'WARNING'
 
 
+def test_a_linear_child_that_is_frozen_later_freezes_the_kernel():
+    child, model = pair(linear=True)
+    x = torch.randn(2, 5, 8)
+    child.requires_grad_(False)
+    before = child(x).detach()
+    step(model, x)
+    assert child(x).equal(before)
+
+
 def test_a_child_that_is_frozen_before_a_copy_is_frozen_in_it():
     model = family(padding=1)
     model[0].requires_grad_(False)
