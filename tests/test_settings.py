@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmcv.cnn import build_conv_layer
 
+import mmkdna
 import mmkdna.layers.settings
 from mmkdna.errors import BadInput
 from mmkdna.layers import Settings
@@ -124,3 +125,15 @@ def test_a_built_layer_is_the_plain_one_with_settings():
     assert layer.kernel_dna == Settings(min_channels=1, gate='sigmoid')
     assert layer.bias is None
     assert layer.padding == (1, 1)
+
+
+@pytest.mark.parametrize(('channels', 'count'), [(255, 0), (256, 1)])
+def test_by_default_wide_layers_share_and_squeeze_to_a_quarter(
+    channels, count
+):
+    cfg = dict(type='KernelDNA')
+    layers = (build_conv_layer(cfg, channels, channels, 3) for _ in '12')
+    model = torch.nn.Sequential(*layers)
+    assert len(mmkdna.form_families(model)) == count
+    if count:
+        assert model[0].adapter.routing.squeeze.shape == (64, 256)

@@ -22,7 +22,7 @@ class _BatchNorm(nn.BatchNorm1d):
             # compares how many tensors are saved.
             mean, var, _ = (buffer.clone() for buffer in self.buffers())
             return nn.functional.batch_norm(
-                input, mean, var, self.weight, self.bias, True, 0.0, self.eps
+                input, mean, var, self.weight, self.bias, True, eps=self.eps
             )
         return super().forward(input)
 
