@@ -62,7 +62,9 @@ def test_an_error_names_argument_value_and_what_is_expected(
 
 
 def test_an_unknown_argument_comes_with_the_nearest_known():
-    with pytest.raises(BadInput, match='famly_size=2') as caught:
+    with pytest.raises(
+        BadInput, match='^conv_cfg of KernelDNA: famly_size=2'
+    ) as caught:
         build_conv_layer(dict(type='KernelDNA', famly_size=2), 16, 16, 3)
     assert 'did you mean family_size' in str(caught.value)
     for field in dataclasses.fields(Settings):

@@ -109,16 +109,16 @@ def blocks(children=1):
     return nn.Sequential(*(nn.Sequential(layer) for layer in layers))
 
 
-def shard(model, families=True):
-    """By FSDP2, each block a unit."""
+def shard(model, families=True, whole=nn.Sequential):
+    """By FSDP2, each block a unit, and the whole around them."""
     if not can_run('fsdp2'):
         pytest.skip('FSDP2 needs a GPU here')
     mesh = init_device_mesh('cpu', (1,))
     if families:
         mmkdna.shard_families(model, mesh=mesh)
-    for block in (*model, model):
+    for block in model:
         fsdp.fully_shard(block, mesh=mesh)
-    return model
+    return fsdp.fully_shard(whole(model), mesh=mesh)
 
 
 X = torch.randn(3, 8, 6, 6, dtype=torch.double)
@@ -143,14 +143,23 @@ def test_a_kernel_that_is_not_gathered_is_refused(job):
 
 
 def test_reentrant_checkpoints_of_a_shared_kernel_are_refused(job):
-    model = shard(blocks(2))
-    wrapped = Checkpointed(model)
+    wrapped = shard(blocks(2), whole=Checkpointed)
     x = X.clone().requires_grad_()
     with pytest.raises(RuntimeError, match='use_reentrant=False'):
         wrapped(x)
     wrapped = DistributedDataParallel(Checkpointed(blocks(2)))
     with pytest.raises(RuntimeError, match='static_graph=True'):
         wrapped(x)
+
+
+def test_reentrant_checkpoints_of_frozen_families_are_exact(job):
+    alone = blocks(2).requires_grad_(False)
+    found = []
+    for model in (shard(copy.deepcopy(alone), whole=Checkpointed), alone):
+        x = X.clone().requires_grad_()
+        model(x).square().mean().backward()
+        found.append(x.grad)
+    torch.testing.assert_close(*found)
 
 
 @pytest.mark.parametrize('kind', ['KernelDNA', 'KernelWarehouse'])
