@@ -2,21 +2,39 @@
 
 import pytest
 import torch
-from helpers import CONV_CFG, convs, count
+from helpers import CONV_CFG, conv, convs, count
 from mmcv.cnn import ConvModule
 from mmengine.registry import MODELS
 from torch import nn
 
 import mmkdna
+from mmkdna.errors import BadInput
+from mmkdna.families.forming import form
 
 
-def test_forming_twice_changes_nothing(build):
+def test_forming_twice_changes_nothing_and_says_nothing(build, log):
     model = build(5, family_size=[2])
     state = {k: id(v) for k, v in model.state_dict(keep_vars=True).items()}
     first = mmkdna.list_families(model)
+    log.clear()
     assert mmkdna.form_families(model) == first
     after = {k: id(v) for k, v in model.state_dict(keep_vars=True).items()}
     assert after == state
+    assert log.messages == []
+
+
+def test_a_build_says_once_what_formed(build, log):
+    build(4)
+    (said,) = (m for m in log.messages if 'families' in m)
+    assert said.startswith('KernelDNA: 2 families, 2 children')
+
+
+def test_names_that_wait_do_not_hold_up_the_rule():
+    named = conv(families=[['named', 'later']])
+    model = nn.ModuleDict(dict(ruled=convs(2), named=named))
+    assert len(form(model, last=False)) == 1
+    with pytest.raises(BadInput, match="'later' is unknown"):
+        mmkdna.form_families(model)
 
 
 def test_what_is_formed_stays_when_more_is_built_around(build):
