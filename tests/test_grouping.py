@@ -1,5 +1,7 @@
 """Which layers form families, by the rule and by name."""
 
+from collections import OrderedDict
+
 import pytest
 import torch
 from helpers import conv, formed, stages
@@ -74,6 +76,19 @@ def test_kernel_sizes_choose_what_is_shared():
     assert formed(*layers(kernel_sizes=[5])) == ['4 <- 5']
     # A 1x1 kernel outweighs its adapter at a larger reduction only.
     assert formed(*layers(kernel_sizes=[1], reduction=8)) == ['0 <- 1']
+
+
+def test_families_come_in_order_of_depth_with_their_layers():
+    layers = {n: conv(families=[['z', 'y']]) for n in 'zy'}
+    layers |= {n: conv() for n in 'ba'}
+    model = nn.Sequential(OrderedDict(layers))
+    found = [family.members for family in group_families(sites(model))]
+    assert found == [
+        (('y', model.y), ('z', model.z)),
+        (('a', model.a), ('b', model.b)),
+    ]
+    mmkdna.form_families(model)
+    assert [f.members for f in mmkdna.list_families(model)] == found
 
 
 def test_frozen_and_trained_layers_do_not_mix():
