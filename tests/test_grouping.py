@@ -42,6 +42,13 @@ def test_a_stage_is_the_innermost_container_that_holds_two(build, names):
     assert names(build(1, 1)) == ['0.0 <- 1.0']
 
 
+@pytest.mark.parametrize('family_size', [None, 2, [2]])
+def test_a_layer_whose_neighbours_share_further_in_stays_plain(family_size):
+    alone, *others = (conv(family_size=family_size) for _ in range(3))
+    assert formed(alone, nn.Sequential(*others)) == ['1.0 <- 1.1']
+    assert type(alone) is nn.Conv2d
+
+
 def test_what_is_left_over_or_strided_is_exactly_the_plain_layer(build, names):
     model = build(4, strided=True)
     assert names(model) == ['0.2 <- 0.3']
@@ -79,13 +86,23 @@ def test_kernel_sizes_choose_what_is_shared():
 
 
 def test_families_come_in_order_of_depth_with_their_layers():
-    layers = {n: conv(families=[['z', 'y']]) for n in 'zy'}
-    layers |= {n: conv() for n in 'ba'}
-    model = nn.Sequential(OrderedDict(layers))
+    settings = {
+        'dc': {},
+        'zy': dict(families=[['z', 'y']]),
+        'ba': dict(reduction=2),
+        'xw': dict(families=[['x', 'w']]),
+    }
+    model = nn.Sequential(
+        OrderedDict(
+            (name, conv(**one))
+            for names, one in settings.items()
+            for name in names
+        )
+    )
     found = [family.members for family in group_families(sites(model))]
     assert found == [
-        (('y', model.y), ('z', model.z)),
-        (('a', model.a), ('b', model.b)),
+        tuple((name, getattr(model, name)) for name in reversed(names))
+        for names in settings
     ]
     mmkdna.form_families(model)
     assert [f.members for f in mmkdna.list_families(model)] == found
@@ -225,6 +242,16 @@ def test_names_form_in_a_part_that_came_later():
 def test_a_wrong_name_is_refused(build, families, message):
     with pytest.raises(BadInput, match=message):
         build(3, families=families)
+
+
+def test_an_unknown_name_comes_with_three_of_its_module():
+    part = stages([['x', 'stages.0.1']], (5,))
+    other = dict(type='TakesNoConvCfg')
+    with pytest.raises(BadInput, match="'x' is unknown") as caught:
+        MODELS.build(dict(type='Pair', one=part, other=other))
+    near = str(caught.value).partition('relative to one, such as ')[2]
+    assert near.count('stages.0.') == len(near.split(', ')) == 3
+    assert 'one.stages' not in near
 
 
 def test_one_layer_in_two_families_is_refused(build):

@@ -106,7 +106,9 @@ def _by_rule(found: Sequence[Site]) -> Iterator[list[Site]]:
         for stage in itertools.islice(shared, 1):
             groups.setdefault((stage, site.kind), []).append(site)
     for ((name, _), _), members in groups.items():
-        if not any(site.is_member for site in members):
+        # The other layers of the stage may share in a stage inside of it.
+        alone = len(members) == 1
+        if not alone and not any(site.is_member for site in members):
             yield from _cut(members, name)
 
 
@@ -133,12 +135,12 @@ def _cut(members: list[Site], stage: str) -> Iterator[list[Site]]:
 
 def _by_name(found: Sequence[Site], last: bool) -> Iterator[list[Site]]:
     for settings in {s.kind.settings: s for s in found}:
-        families = settings.families or ()
-        names = [name for family in families for name in family]
-        if not names:
-            continue
         group = [site for site in found if site.kind.settings == settings]
         plain = [site for site in group if not site.is_member]
+        families = settings.families
+        if families is None or not plain:
+            continue
+        names = [name for family in families for name in family]
         tries = {
             prefix: {name: _resolve(prefix + name, plain) for name in names}
             for prefix in _prefixes(plain)
@@ -159,9 +161,8 @@ def _by_name(found: Sequence[Site], last: bool) -> Iterator[list[Site]]:
 
 def _prefixes(group: Sequence[Site]) -> list[str]:
     """Prefixes of the modules around all of a group, innermost first."""
-    first = group[0].name if group else ''
-    around = [f'{name}.' if name else '' for name in outwards(first)]
     names = [site.name for site in group]
+    around = [f'{name}.' if name else '' for name in outwards(names[0])]
     return [p for p in around if all(n.startswith(p) for n in names)]
 
 
