@@ -274,7 +274,10 @@ def listed(*others, **layer):
 @pytest.mark.parametrize(
     ('model', 'message'),
     [
-        (listed(16, 32), '1 has 16 -> 32 .*expected 16 -> 16'),
+        (
+            listed(16, 32),
+            '1 has 16 -> 32 channels, kernel 3x3, groups 1, expected 16 -> 16',
+        ),
         (listed(groups=2), '1 has .*groups 2, expected .*groups 1'),
         (
             nn.Sequential(

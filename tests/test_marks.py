@@ -18,6 +18,22 @@ def test_marks_that_are_there_stay():
     assert [layer.kernel_dna.min_channels for layer in model] == [16, 16, 8, 8]
 
 
+def test_linear_layers_are_marked_if_they_are_asked_for():
+    model = TakesNoConvCfg()
+
+    def marked():
+        return [
+            type(layer)
+            for layer in model.modules()
+            if 'kernel_dna' in vars(layer)
+        ]
+
+    mark(model)
+    assert marked() == [nn.Conv2d] * 3
+    mark(model, linear=True)
+    assert marked() == [nn.Conv2d] * 3 + [nn.Linear] * 2
+
+
 def test_a_mistake_marks_nothing():
     model = TakesNoConvCfg()
     with pytest.raises(BadInput):
