@@ -50,6 +50,15 @@ def test_sites_are_the_marked_layers_in_order_of_depth():
     assert {site.stages for site in found} == {(('', id(model)),)}
 
 
+@pytest.mark.parametrize(('out', 'count'), [(6, 0), (7, 1)])
+def test_an_adapter_as_large_as_its_kernel_saves_nothing(out, count):
+    """One of ``out + 6`` parameters for a kernel of ``2 * out``."""
+    model = nn.Sequential(*(nn.Conv2d(2, out, 1) for _ in '12'))
+    settings = dict(min_channels=1, kernel_sizes=[1], reduction=2, norm=None)
+    mark(model, **settings)
+    assert len(families(model)) == count
+
+
 def test_a_normed_weight_keeps_its_layer_out():
     model = nn.Sequential(
         *(

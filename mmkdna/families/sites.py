@@ -23,7 +23,6 @@ class Kind(NamedTuple):
     """What layers that share a kernel have in common."""
 
     settings: Settings
-    plain_class: type[nn.Module]
     groups: int
     shape: tuple[int, ...]
     """Of the kernel: ``(C_out, C_in / groups, kh, kw)`` or
@@ -114,9 +113,8 @@ def sites(model: nn.Module) -> list[Site]:
     found = []
     for name, layer, around in walk(model):
         if 'kernel_dna' in vars(layer):
-            obstacle = ''
-            if 'family' not in vars(layer):
-                obstacle = _obstacle(layer, around, users)
+            is_member = 'family' in vars(layer)
+            obstacle = '' if is_member else _obstacle(layer, around, users)
             settings = vars(layer)['kernel_dna']
             found.append(site_of(name, layer, around, settings, obstacle))
     return found
@@ -135,13 +133,12 @@ def site_of(
 
 
 def _kind(layer: Any, settings: Settings) -> Kind:
-    cls: Any = MEMBERS.get(type(layer), type(layer))
-    plain, groups = getattr(cls, 'plain_class', cls), vars(layer).get('groups')
+    groups = vars(layer).get('groups', 1)
     if 'family' in vars(layer):
         shape, trained = layer.kernel_shape, layer.is_trained
     else:
         shape, trained = layer.weight.shape, layer.weight.requires_grad
-    return Kind(settings, plain, groups or 1, tuple(shape), trained)
+    return Kind(settings, groups, tuple(shape), trained)
 
 
 def is_stage(module: nn.Module) -> bool:
