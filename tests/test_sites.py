@@ -104,6 +104,30 @@ def test_what_torch_computes_past_its_layers_stays_plain(reader, inputs):
     torch.testing.assert_close(reader(*x), before)
 
 
+class Reads(nn.Module):
+    """Computes past one of its layers, which a part of it holds."""
+
+    def __init__(self):
+        super().__init__()
+        self.convs = nn.Sequential(*convs(3))
+        self.last = self.convs[2]
+
+    def forward(self, x):
+        if hasattr(self, 'norm'):
+            x = x * self.norm.weight
+        return nn.functional.conv2d(self.convs[:2](x), self.last.weight)
+
+
+def test_a_layer_whose_weight_a_module_around_reads_stays_plain():
+    model = Reads()
+    mark(model, min_channels=16)
+    obstacles = [site.obstacle for site in sites(model)]
+    assert obstacles == ['', '', 'Reads reads its weight']
+    x = torch.randn(1, 16, 8, 8)
+    assert families(model) == ['convs.0 <- convs.1']
+    assert model(x).shape == (1, 16, 2, 2)
+
+
 def test_attention_of_torchvisions_swin_stays_plain():
     from torchvision.models.swin_transformer import SwinTransformer
 

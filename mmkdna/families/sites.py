@@ -159,10 +159,9 @@ def _obstacle(layer: nn.Module, around: Around, users: Counter) -> str:
         for method in FUSE:
             if callable(getattr(module, method, None)):
                 return f'{type(module).__name__}.{method} fuses its weight'
-    for _, owner in around[:1]:
-        for name in _weights_read(type(owner)):  # type: ignore
-            if getattr(owner, name, None) is layer:
-                return f'{type(owner).__name__} reads its weight'
+        for name in _weights_read(type(module)):  # type: ignore
+            if getattr(module, name, None) is layer:
+                return f'{type(module).__name__} reads its weight'
     return ''
 
 
