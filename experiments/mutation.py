@@ -38,7 +38,7 @@ FOLDERS = 'mmkdna/layers', 'mmkdna/families'
 TESTS = (
     'adapter kernel kin member norm settings wrapped forming grouping linking '
     'marks sites bake builds constructors conv_type convert disguise formulas '
-    'fuzz_families heads health numbers parent_kernel plan report sharding '
+    'fuzz_families heads health log numbers parent_kernel plan report sharding '
     'state_dict training transforms upgrades works_with'
 )
 """Files of tests; those that take minutes, and other libraries', are not."""
