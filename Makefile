@@ -90,6 +90,7 @@ soak: setup
 # other tests.
 mutation: setup
 	$(if $(MMKDNA_PYTHON),,$(PYTHON) -m pip install --quiet --no-deps -r requirements-mutation.txt)
+	$(PYTHON) -m pytest tests/test_mutation.py -m mutation
 	$(PYTHON) experiments/mutation.py $(ARGS)
 
 # No set-up: torch, mmengine and mmcv-lite are enough, in any environment.

@@ -6,8 +6,8 @@ import sys
 import pytest
 from helpers import ROOT, run
 
-pytest.importorskip('mutmut', reason='make mutation installs it')
 sys.path.insert(0, str(ROOT / 'experiments'))
+pytestmark = pytest.mark.mutation
 
 MODULE = '''"""A module of "texts"."""
 
@@ -54,7 +54,6 @@ def test_what_runs_is_changed_and_what_is_read_is_not(tmp_path):
     assert {m.key for m in found if m.scope} <= {m.key for m in mutants(path)}
 
 
-@pytest.mark.slow
 def test_all_mutants_of_a_module_are_killed(tmp_path):
     command = [sys.executable, ROOT / 'experiments/mutation.py']
     said = run([*command, '--only', 'layers/kin', '--out', tmp_path], tmp_path)
