@@ -150,8 +150,11 @@ def saved_bytes(model: nn.Module, forward: Callable[[], object]) -> int:
 
     Each storage counts once; parameters and buffers of the model do not.
     """
+    # Of a sharded one, the part that is here.
     own = {
-        tensor.untyped_storage().data_ptr()
+        getattr(tensor, 'to_local', tensor.detach)()
+        .untyped_storage()
+        .data_ptr()
         for tensor in (*model.parameters(), *model.buffers())
     }
     # Keep the storages: a new one could get the address of a freed one.

@@ -39,7 +39,7 @@ def read_log(work_dir: Path) -> list[dict[str, Any]]:
         for line in log.read_text().splitlines():
             with suppress(ValueError):
                 found.append(json.loads(line))
-    return found
+    return [line for line in found if isinstance(line, dict)]
 
 
 def last_scores(work_dir: Path) -> dict[str, float]:
