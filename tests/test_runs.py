@@ -18,3 +18,10 @@ def test_half_a_line_of_a_log_is_left_out(logged):
     with (work_dir / '1/vis_data/scalars.json').open('a') as log:
         log.write('\n{"coco/bbox_mAP": 0.')
     assert last_scores(work_dir) == {'box AP': 50}
+
+
+def test_a_line_of_a_log_that_is_no_object_is_left_out(logged):
+    work_dir = logged('1', {'coco/bbox_mAP': 0.5})
+    with (work_dir / '1/vis_data/scalars.json').open('a') as log:
+        log.write('\n5\n')
+    assert last_scores(work_dir) == {'box AP': 50}
