@@ -83,7 +83,7 @@ def _cuts_a_family(module: nn.Module) -> bool:
         return True
     inside = set(module.modules())
     return any(
-        not inside.issuperset([layer.family.parent, *layer.family.children])
+        not layer.family.is_within(inside)
         for layer in inside
         if isinstance(layer, KernelDNALayer)
     )

@@ -126,7 +126,7 @@ def members_alone(model: nn.Module) -> dict[str, Any]:
         [
             name
             for name, layer in members.items()
-            if not inside >= {layer.family.parent, *layer.family.children}
+            if not layer.family.is_within(inside)
         ],
         'the families of these layers have members elsewhere, or have lost '
         'their parent',

@@ -1,7 +1,7 @@
 """The members of a family, as weak references."""
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -41,3 +41,7 @@ class Kin:
         return [
             child for child in self.__getstate__()[1:] if child is not None
         ]
+
+    def is_within(self, modules: Set[nn.Module]) -> bool:
+        """Whether the parent and all children that still exist are there."""
+        return {self.parent, *self.children} <= modules
