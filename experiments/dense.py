@@ -2,11 +2,14 @@
 
 From scratch: plain, narrowed to KernelDNA's parameters, KernelDNA everywhere,
 KernelDNA in the neck and the heads only. From the backbone that plain had
-trained with seed 0: plain, everywhere, neck and heads only. It prints a table
-and draws the scores against parameters.
+trained with seed 0: plain, everywhere, neck and heads only. And the digits'
+trained Mask R-CNN goes on: plain, with the families of the default rule, with
+those that tools/plan.py chose. It prints a table and draws the scores against
+parameters.
 
     python experiments/dense.py nuclei --data DIR
     python experiments/dense.py camvid --data DIR
+    python experiments/dense.py digits --data data
 
 It resumes: a run whose result is there is not run again, and one that was
 interrupted goes on from its last checkpoint.
@@ -27,6 +30,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmkdna.checkpoint import write_weights
 from mmkdna.cli import exit_on_bad_input, load_config, quiet
+from mmkdna.datasets import prepare_data
 from mmkdna.files import made_beside
 from mmkdna.measure.complexity import multiply_adds, parameters
 from mmkdna.measure.configs import build_model
@@ -72,41 +76,6 @@ def camvid_narrow(width: int) -> dict[str, Any]:
     }
 
 
-class Task(NamedTuple):
-    """A network, its data, and where KernelDNA goes.
-
-    Args:
-        narrow: The options of a config that make plain another width.
-        backbone: Where the conv_cfg of the backbone is, and its threshold.
-        heads: The same of neck and heads.
-    """
-
-    config: str
-    scores: tuple[str, ...]
-    width: int
-    narrow: Callable[[int], dict[str, Any]]
-    backbone: dict[str, int]
-    heads: dict[str, int]
-
-
-TASKS = {
-    'nuclei': Task(
-        'nuclei_maskrcnn_r18.py',
-        ('box AP', 'mask AP'),
-        24,
-        nuclei_narrow,
-        {'backbone': 96},
-        {'neck': 64, 'roi_head.mask_head': 64},
-    ),
-    'camvid': Task(
-        'camvid_upernet_r18.py',
-        ('mIoU',),
-        32,
-        camvid_narrow,
-        {'backbone': 64},
-        {'decode_head': 64},
-    ),
-}
 WAYS = {
     'plain': 'plain',
     'narrowed': 'plain, narrowed',
@@ -116,6 +85,63 @@ WAYS = {
     'pretrained_everywhere': 'backbone pretrained: KernelDNA everywhere',
     'pretrained_heads': 'backbone pretrained: KernelDNA in neck and heads',
     'plain_long': 'plain, twice as long',
+}
+ADOPTED = {
+    'plain': 'plain, fine-tuned as long',
+    'everywhere': 'KernelDNA by the rule',
+    'planned': 'KernelDNA by the plan',
+}
+PLAN = [
+    ['backbone.layer4.0.conv2', 'backbone.layer4.1.conv2']
+    + ['backbone.layer4.1.conv1'],
+    ['neck.fpn_convs.3.conv', 'neck.fpn_convs.1.conv'],
+]
+"""What tools/plan.py printed (docs/pretrained.md), the parent last."""
+
+
+class Task(NamedTuple):
+    """A network, its data, and where KernelDNA goes.
+
+    Args:
+        backbone: Where the conv_cfg of the backbone is, and its threshold.
+        heads: The same of neck and heads.
+        width: Of the config.
+        narrow: The options of a config that make plain another width.
+    """
+
+    config: str
+    scores: tuple[str, ...]
+    backbone: dict[str, int]
+    heads: dict[str, int]
+    width: int = 0
+    narrow: Callable[[int], dict[str, Any]] | None = None
+    ways: dict[str, str] = WAYS
+
+
+TASKS = {
+    'nuclei': Task(
+        'nuclei_maskrcnn_r18.py',
+        ('box AP', 'mask AP'),
+        {'backbone': 96},
+        {'neck': 64, 'roi_head.mask_head': 64},
+        24,
+        nuclei_narrow,
+    ),
+    'camvid': Task(
+        'camvid_upernet_r18.py',
+        ('mIoU',),
+        {'backbone': 64},
+        {'decode_head': 64},
+        32,
+        camvid_narrow,
+    ),
+    'digits': Task(
+        'digits_maskrcnn_r18.py',
+        ('box AP', 'mask AP'),
+        {'backbone': 96},
+        {'neck': 64},
+        ways=ADOPTED,
+    ),
 }
 
 
@@ -140,14 +166,20 @@ def options(task: Task, way: str, folder: Path) -> dict[str, Any]:
     changed: dict[str, Any] = {'custom_imports': dict(imports=['mmkdna'])}
     if where in ('everywhere', 'heads'):
         changed |= switches(task, where)
+    if way == 'planned':
+        changed['model.kernel_dna'] = dict(
+            families=PLAN, min_channels=64, kernel_sizes=None
+        )
     if way == 'narrowed':
+        narrow = task.narrow
+        assert narrow is not None
         ours = options(task, 'everywhere', folder)
         width = networks.nearest_degree(
-            lambda width: _parameters(task, task.narrow(width)),
+            lambda width: _parameters(task, narrow(width)),
             range(task.width // 2, task.width + 1),
             _parameters(task, ours),
         )
-        changed |= task.narrow(width)
+        changed |= narrow(width)
     if way.startswith('pretrained_'):
         changed['model.backbone.init_cfg'] = dict(
             _delete_=True,
@@ -195,9 +227,13 @@ def place(cfg: Config, name: str, data: Path, out: Path) -> None:
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         loader.dataset.data_root = f'{root}/'
     cfg.test_dataloader = cfg.val_dataloader
-    if name == 'nuclei':
-        cfg.val_evaluator.ann_file = str(root / 'val.json')
+    if name != 'camvid':
+        file = Path(cfg.val_dataloader.dataset.ann_file)
+        cfg.val_evaluator.ann_file = str(root / file)
         cfg.test_evaluator = cfg.val_evaluator
+    if name == 'digits':
+        cfg.digit_scenes.root = str(root)
+        prepare_data(cfg, ['train_dataloader', 'val_dataloader'])
 
 
 def set_length(cfg: Config, steps: int) -> None:
@@ -246,18 +282,23 @@ def train(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = results.parser(__doc__, WAYS, OUT)
+    parser = results.parser(__doc__, WAYS | ADOPTED, OUT)
     parser.add_argument('task', choices=TASKS)
     parser.add_argument('--steps', type=int, help="the config's by default")
     args = parser.parse_args(argv)
+    task = TASKS[args.task]
+    for way in args.only or ():
+        if way not in task.ways:
+            parser.error(
+                f'--only {way}: {args.task} has {", ".join(task.ways)}'
+            )
     results.set_up(args)
     quiet()
-    task = TASKS[args.task]
     steps = args.steps or _config(task, {}).steps
     there = results.Results(
         args.out / args.task, {'task': args.task, 'steps': steps}
     )
-    cells = [(way, seed) for seed in args.seeds for way in WAYS]
+    cells = [(way, seed) for seed in args.seeds for way in task.ways]
     results.carry_out(
         args,
         there,
@@ -265,7 +306,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         lambda way, seed: train(
             way, seed, args.task, steps, args.data.resolve(), there
         ),
-        WAYS,
+        task.ways,
         scores=task.scores,
     )
 

@@ -51,7 +51,6 @@ _SHOWN = [
     'shared25_taught',
     'planned25_taught',
 ]
-_DENSE = [name for name in dense.WAYS if name != 'plain_long']
 TASKS = (
     Task(
         'CIFAR-10, ResNet-18 of width 16',
@@ -63,10 +62,20 @@ TASKS = (
     Task('CIFAR-10, trained ResNet-20', 'adoption/resnet20', _WAYS, _SHOWN),
     Task('CIFAR-10, trained ResNet-18', 'adoption/resnet18', _WAYS, _SHOWN),
     *(
-        Task(title, f'dense/{name}', dense.WAYS, _DENSE, (), task.scores)
+        Task(
+            title,
+            f'dense/{name}',
+            task.ways,
+            [way for way in task.ways if way != 'plain_long'],
+            scores=task.scores,
+        )
         for (name, task), title in zip(
             dense.TASKS.items(),
-            ('Mask R-CNN on nuclei', 'UperNet on CamVid'),
+            (
+                'Mask R-CNN on nuclei',
+                'UperNet on CamVid',
+                'trained Mask R-CNN on digits',
+            ),
             strict=True,
         )
     ),
