@@ -192,7 +192,20 @@ def test_once_more_is_another_part_or_nothing():
             assert torch.equal(value, before[key]), key
     with pytest.raises(BadInput, match='no layers can share'):
         convert(model)
+    with pytest.raises(BadInput, match='have their settings already'):
+        convert(model[1])
     assert families(model) == ['1.0 <- 1.1', '1.2 <- 1.3']
+
+
+def test_convolutions_of_a_subclass_are_named():
+    class Padded(nn.Conv2d):
+        pass
+
+    model = nn.Sequential(Padded(32, 32, 1), Padded(32, 32, 1))
+    with pytest.raises(BadInput, match='its convolutions are Padded, sub'):
+        mmkdna.convert(model, kernel_sizes=(1,), min_channels=32)
+    with pytest.raises(BadInput, match='it has no convolutions'):
+        mmkdna.convert(nn.Sequential(nn.ReLU()))
 
 
 def test_layers_whose_weight_another_module_reads_are_refused():

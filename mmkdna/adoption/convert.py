@@ -73,10 +73,23 @@ def possible_families(
         misses = '; '.join(near_misses(found).values())
         raise BadInput(
             f'{type(model).__name__}: no layers can share a kernel under '
-            f'{conv_cfg}. Nearest misses: '
-            f'{misses or "it has no convolutions"}'
+            f'{conv_cfg}. Nearest misses: {misses or _without_plain(model)}'
         )
     return families
+
+
+def _without_plain(model: nn.Module) -> str:
+    layers = list(model.modules())
+    if any('kernel_dna' in vars(layer) for layer in layers):
+        return 'its layers have their settings already'
+    others = {type(m).__name__ for m in layers if isinstance(m, nn.Conv2d)}
+    if not others:
+        return 'it has no convolutions'
+    return (
+        f'its convolutions are {", ".join(sorted(others))}, subclasses of '
+        'nn.Conv2d, which may use their kernels in another way. Replace those '
+        'that do not by nn.Conv2d'
+    )
 
 
 def revert(model: nn.Module) -> nn.Module:
