@@ -2,13 +2,16 @@
 
 From scratch: plain, narrowed to KernelDNA's parameters, KernelDNA everywhere,
 KernelDNA in the neck and the heads only. From the backbone that plain had
-trained with seed 0: plain, everywhere, neck and heads only. And the digits'
-trained Mask R-CNN goes on: plain, with the families of the default rule, with
-those that tools/plan.py chose. It prints a table and draws the scores against
-parameters.
+trained with seed 0: plain, everywhere, neck and heads only.
+
+CamVid is also seen by a backbone that has seen ImageNet, plain and with shared
+pointwise layers. And the digits' trained Mask R-CNN goes on: plain, with the
+families of the default rule, with those that tools/plan.py chose. It prints a
+table and draws the scores against parameters.
 
     python experiments/dense.py nuclei --data DIR
     python experiments/dense.py camvid --data DIR
+    python experiments/dense.py imagenet --data DIR
     python experiments/dense.py digits --data data
 
 It resumes: a run whose result is there is not run again, and one that was
@@ -38,7 +41,6 @@ from mmkdna.measure.runs import last_scores
 
 OUT = Path(__file__).with_suffix('')
 CONFIGS = Path(__file__).parent / 'configs'
-CONV_CFG = dict(type='KernelDNA')
 VOID, IGNORED = 11, 255
 SIZE = (3, 192, 192)
 
@@ -91,6 +93,10 @@ ADOPTED = {
     'everywhere': 'KernelDNA by the rule',
     'planned': 'KernelDNA by the plan',
 }
+IMAGENET = {
+    'plain': 'plain',
+    'everywhere': 'KernelDNA in pointwise layers of the backbone',
+}
 PLAN = [
     ['backbone.layer4.0.conv2', 'backbone.layer4.1.conv2']
     + ['backbone.layer4.1.conv1'],
@@ -99,20 +105,29 @@ PLAN = [
 """What tools/plan.py printed (docs/pretrained.md), the parent last."""
 
 
+def ours(place: str, least: int) -> dict[str, Any]:
+    """The option that switches a part of a model to KernelDNA."""
+    conv_cfg = dict(type='KernelDNA', min_channels=least)
+    return {f'model.{place}.conv_cfg': conv_cfg}
+
+
 class Task(NamedTuple):
     """A network, its data, and where KernelDNA goes.
 
     Args:
-        backbone: Where the conv_cfg of the backbone is, and its threshold.
-        heads: The same of neck and heads.
+        data: What its images are.
+        backbone: The options of a config that switch the backbone.
+        heads: Those that switch neck and heads.
         width: Of the config.
-        narrow: The options of a config that make plain another width.
+        narrow: The options that make plain another width.
     """
 
+    title: str
     config: str
+    data: str
     scores: tuple[str, ...]
-    backbone: dict[str, int]
-    heads: dict[str, int]
+    backbone: dict[str, Any]
+    heads: dict[str, Any]
     width: int = 0
     narrow: Callable[[int], dict[str, Any]] | None = None
     ways: dict[str, str] = WAYS
@@ -120,40 +135,48 @@ class Task(NamedTuple):
 
 TASKS = {
     'nuclei': Task(
+        'Mask R-CNN on nuclei',
         'nuclei_maskrcnn_r18.py',
+        'nuclei',
         ('box AP', 'mask AP'),
-        {'backbone': 96},
-        {'neck': 64, 'roi_head.mask_head': 64},
+        ours('backbone', 96),
+        ours('neck', 64) | ours('roi_head.mask_head', 64),
         24,
         nuclei_narrow,
     ),
     'camvid': Task(
+        'UperNet on CamVid',
         'camvid_upernet_r18.py',
+        'camvid',
         ('mIoU',),
-        {'backbone': 64},
-        {'decode_head': 64},
+        ours('backbone', 64),
+        ours('decode_head', 64),
         32,
         camvid_narrow,
     ),
+    'imagenet': Task(
+        'UperNet on CamVid, EfficientNet-Lite0 of ImageNet',
+        'camvid_upernet_lite0.py',
+        'camvid',
+        ('mIoU',),
+        {
+            'model.backbone.kernel_dna': dict(
+                kernel_sizes=(1,), min_channels=64
+            )
+        },
+        {},
+        ways=IMAGENET,
+    ),
     'digits': Task(
+        'trained Mask R-CNN on digits',
         'digits_maskrcnn_r18.py',
+        'digits',
         ('box AP', 'mask AP'),
-        {'backbone': 96},
-        {'neck': 64},
+        ours('backbone', 96),
+        ours('neck', 64),
         ways=ADOPTED,
     ),
 }
-
-
-def switches(task: Task, where: str) -> dict[str, Any]:
-    """The options of a config that switch convolutions to KernelDNA."""
-    places = dict(task.heads)
-    if where == 'everywhere':
-        places |= task.backbone
-    return {
-        f'model.{place}.conv_cfg': dict(CONV_CFG, min_channels=least)
-        for place, least in places.items()
-    }
 
 
 def options(task: Task, way: str, folder: Path) -> dict[str, Any]:
@@ -163,9 +186,11 @@ def options(task: Task, way: str, folder: Path) -> dict[str, Any]:
         folder: Where plain's weights are.
     """
     where = way.removeprefix('pretrained_')
-    changed: dict[str, Any] = {'custom_imports': dict(imports=['mmkdna'])}
+    changed: dict[str, Any] = {}
     if where in ('everywhere', 'heads'):
-        changed |= switches(task, where)
+        changed |= task.heads
+    if where == 'everywhere':
+        changed |= task.backbone
     if way == 'planned':
         changed['model.kernel_dna'] = dict(
             families=PLAN, min_channels=64, kernel_sizes=None
@@ -255,7 +280,7 @@ def train(
     if way.startswith('pretrained_'):
         there.need('plain', 0)
     cfg = _config(task, options(task, way, there.folder))
-    place(cfg, name, data, there.folder)
+    place(cfg, task.data, data, there.folder)
     set_length(cfg, 2 * steps if way == 'plain_long' else steps)
     cfg.randomness = dict(seed=seed)
     cfg.work_dir = str(there.folder / 'runs' / f'{way}-{seed}')
@@ -282,7 +307,7 @@ def train(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = results.parser(__doc__, WAYS | ADOPTED, OUT)
+    parser = results.parser(__doc__, WAYS | ADOPTED | IMAGENET, OUT)
     parser.add_argument('task', choices=TASKS)
     parser.add_argument('--steps', type=int, help="the config's by default")
     args = parser.parse_args(argv)

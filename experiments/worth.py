@@ -63,21 +63,13 @@ TASKS = (
     Task('CIFAR-10, trained ResNet-18', 'adoption/resnet18', _WAYS, _SHOWN),
     *(
         Task(
-            title,
+            task.title,
             f'dense/{name}',
             task.ways,
             [way for way in task.ways if way != 'plain_long'],
             scores=task.scores,
         )
-        for (name, task), title in zip(
-            dense.TASKS.items(),
-            (
-                'Mask R-CNN on nuclei',
-                'UperNet on CamVid',
-                'trained Mask R-CNN on digits',
-            ),
-            strict=True,
-        )
+        for name, task in dense.TASKS.items()
     ),
 )
 
