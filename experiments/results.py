@@ -159,6 +159,8 @@ def as_table(
     return table
 
 
+FAR = 5
+"""A picture has no scores that are so many percent under the best."""
 AXES = {
     'parameters': ('parameters, thousands', 1e3),
     'multiply_adds': ('multiply-adds of an image, millions', 1e6),
@@ -172,7 +174,12 @@ def draw(
     path: Path,
     score: str = 'accuracy',
 ) -> None:
-    """A score against parameters, multiply-adds and training time."""
+    """A score against parameters, multiply-adds and training time.
+
+    Scores far below the others are in a line of text.
+    """
+    best = max(run[score] for run in results.runs.values())
+    below = []
     figure = Figure((15, 5.5), dpi=110, layout='constrained')
     panels = figure.subplots(1, len(AXES), sharey=True)
     shapes = 'osD^v<>Phd*pX8'
@@ -181,6 +188,9 @@ def draw(
         if not runs:
             continue
         scores = [run[score] for run in runs]
+        if mean(scores) < best - FAR:
+            below.append(f'{title} {mean(scores):.1f}')
+            continue
         spread = stdev(scores) if len(scores) > 1 else 0
         for axes, (key, (label, unit)) in zip(
             panels, AXES.items(), strict=True
@@ -199,6 +209,8 @@ def draw(
     panels[0].set(ylabel=f'{score}, percent (mean, standard deviation)')
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc='outside lower center', ncols=4)
+    if below:
+        figure.suptitle(f'Below: {"; ".join(below)}', fontsize='medium')
     save(figure, path)
 
 
