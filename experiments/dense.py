@@ -284,6 +284,8 @@ def train(
     set_length(cfg, 2 * steps if way == 'plain_long' else steps)
     cfg.randomness = dict(seed=seed)
     cfg.work_dir = str(there.folder / 'runs' / f'{way}-{seed}')
+    # A visualizer of the same name would be the last run's, and write there.
+    cfg.visualizer.name = cfg.work_dir
     latest = find_latest_checkpoint(cfg.work_dir)
     cfg.resume = latest is not None
     done = int(latest.split('_')[-1].split('.')[0]) if latest else 0
