@@ -1,5 +1,6 @@
 """experiments/dense.py: what each way is, and its data."""
 
+import json
 import sys
 
 import cv2
@@ -57,6 +58,19 @@ def test_the_plan_has_the_families_that_it_lists(tmp_path):
         for way in ('plain', 'everywhere')
     )
     assert parameters(planned) < rule < plain
+
+
+@pytest.mark.slow
+def test_runs_of_one_process_have_scores_of_their_own(tmp_path):
+    folders = ['--data', str(tmp_path / 'data'), '--out', str(tmp_path)]
+    seeds = ['--only', 'planned', '--seeds', '0', '1']
+    dense.main(['digits', *folders, '--steps', '1', *seeds])
+    runs = [
+        json.loads((tmp_path / f'digits/planned-{seed}.json').read_text())
+        for seed in (0, 1)
+    ]
+    assert all(0 <= run['box AP'] < 100 for run in runs)
+    assert not any((tmp_path / 'digits/runs').iterdir())
 
 
 def test_a_way_of_another_task_is_refused(capsys):
