@@ -83,9 +83,9 @@ WAYS = {
     'narrowed': 'plain, narrowed',
     'everywhere': 'KernelDNA everywhere',
     'heads': 'KernelDNA in neck and heads',
-    'pretrained_plain': 'backbone pretrained: plain',
-    'pretrained_everywhere': 'backbone pretrained: KernelDNA everywhere',
-    'pretrained_heads': 'backbone pretrained: KernelDNA in neck and heads',
+    'pretrained_plain': 'pretrained: plain',
+    'pretrained_everywhere': 'pretrained: KernelDNA everywhere',
+    'pretrained_heads': 'pretrained: KernelDNA in neck and heads',
     'plain_long': 'plain, twice as long',
 }
 ADOPTED = {
@@ -95,7 +95,7 @@ ADOPTED = {
 }
 IMAGENET = {
     'plain': 'plain',
-    'everywhere': 'KernelDNA in pointwise layers of the backbone',
+    'everywhere': 'KernelDNA in pointwise layers',
 }
 PLAN = [
     ['backbone.layer4.0.conv2', 'backbone.layer4.1.conv2']
@@ -155,7 +155,7 @@ TASKS = {
         camvid_narrow,
     ),
     'imagenet': Task(
-        'UperNet on CamVid, EfficientNet-Lite0 of ImageNet',
+        'CamVid, backbone of ImageNet',
         'camvid_upernet_lite0.py',
         'camvid',
         ('mIoU',),
