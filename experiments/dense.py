@@ -6,8 +6,9 @@ trained with seed 0: plain, everywhere, neck and heads only.
 
 CamVid is also seen by a backbone that has seen ImageNet, plain and with shared
 pointwise layers. And the digits' trained Mask R-CNN goes on: plain, with the
-families of the default rule, with those that tools/plan.py chose. It prints a
-table and draws the scores against parameters.
+families of the default rule, with those but for the neck's finest map, with
+those that tools/plan.py chose. It prints a table and draws the scores against
+parameters.
 
     python experiments/dense.py nuclei --data DIR
     python experiments/dense.py camvid --data DIR
@@ -91,6 +92,7 @@ WAYS = {
 ADOPTED = {
     'plain': 'plain, fine-tuned as long',
     'everywhere': 'KernelDNA by the rule',
+    'finest': 'KernelDNA by the rule, finest map plain',
     'planned': 'KernelDNA by the plan',
 }
 IMAGENET = {
@@ -103,6 +105,14 @@ PLAN = [
     ['neck.fpn_convs.3.conv', 'neck.fpn_convs.1.conv'],
 ]
 """What tools/plan.py printed (docs/pretrained.md), the parent last."""
+FINEST = {
+    'model.neck.conv_cfg': dict(
+        type='KernelDNA',
+        min_channels=64,
+        families=[['fpn_convs.3.conv', 'fpn_convs.1.conv']],
+    )
+}
+"""The neck without a family for its finest map."""
 
 
 def ours(place: str, least: int) -> dict[str, Any]:
@@ -191,6 +201,8 @@ def options(task: Task, way: str, folder: Path) -> dict[str, Any]:
         changed |= task.heads
     if where == 'everywhere':
         changed |= task.backbone
+    if way == 'finest':
+        changed |= task.backbone | FINEST
     if way == 'planned':
         changed['model.kernel_dna'] = dict(
             families=PLAN, min_channels=64, kernel_sizes=None
