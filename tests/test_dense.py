@@ -76,7 +76,8 @@ def test_runs_of_one_process_have_scores_of_their_own(tmp_path):
 def test_a_way_of_another_task_is_refused(capsys):
     with pytest.raises(SystemExit):
         dense.main(['digits', '--show', '--only', 'heads'])
-    assert 'digits has plain, everywhere, finest, planned' in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert 'digits has plain, everywhere, finest, planned' in told
 
 
 def test_scenes_are_unpacked_once_and_void_is_ignored(tmp_path):
