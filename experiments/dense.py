@@ -100,8 +100,11 @@ IMAGENET = {
     'everywhere': 'KernelDNA in pointwise layers',
 }
 PLAN = [
-    ['backbone.layer4.0.conv2', 'backbone.layer4.1.conv2']
-    + ['backbone.layer4.1.conv1'],
+    [
+        'backbone.layer4.0.conv2',
+        'backbone.layer4.1.conv2',
+        'backbone.layer4.1.conv1',
+    ],
     ['neck.fpn_convs.3.conv', 'neck.fpn_convs.1.conv'],
 ]
 """What tools/plan.py printed (docs/pretrained.md), the parent last."""
