@@ -118,7 +118,7 @@ FINEST = {
 """The neck without a family for its finest map."""
 
 
-def ours(place: str, least: int) -> dict[str, Any]:
+def shared(place: str, least: int) -> dict[str, Any]:
     """The option that switches a part of a model to KernelDNA."""
     conv_cfg = dict(type='KernelDNA', min_channels=least)
     return {f'model.{place}.conv_cfg': conv_cfg}
@@ -152,8 +152,8 @@ TASKS = {
         'nuclei_maskrcnn_r18.py',
         'nuclei',
         ('box AP', 'mask AP'),
-        ours('backbone', 96),
-        ours('neck', 64) | ours('roi_head.mask_head', 64),
+        shared('backbone', 96),
+        shared('neck', 64) | shared('roi_head.mask_head', 64),
         24,
         nuclei_narrow,
     ),
@@ -162,8 +162,8 @@ TASKS = {
         'camvid_upernet_r18.py',
         'camvid',
         ('mIoU',),
-        ours('backbone', 64),
-        ours('decode_head', 64),
+        shared('backbone', 64),
+        shared('decode_head', 64),
         32,
         camvid_narrow,
     ),
@@ -185,8 +185,8 @@ TASKS = {
         'digits_maskrcnn_r18.py',
         'digits',
         ('box AP', 'mask AP'),
-        ours('backbone', 96),
-        ours('neck', 64),
+        shared('backbone', 96),
+        shared('neck', 64),
         ways=ADOPTED,
     ),
 }
@@ -277,9 +277,15 @@ def place(cfg: Config, name: str, data: Path, out: Path) -> None:
 
 
 def set_length(cfg: Config, steps: int) -> None:
-    cfg.train_cfg.update(max_iters=steps, val_interval=steps)
-    cosine = cfg.param_scheduler[-1]
-    cosine.update(T_max=steps, end=steps)
+    """Train so many steps: a warm-up, then a cosine; scores at the end."""
+    cfg.train_cfg = dict(
+        type='IterBasedTrainLoop', max_iters=steps, val_interval=steps
+    )
+    whole = dict(by_epoch=False, begin=0)
+    cfg.param_scheduler = [
+        dict(whole, type='LinearLR', start_factor=0.01, end=cfg.warm_up),
+        dict(whole, type='CosineAnnealingLR', T_max=steps, end=steps),
+    ]
 
 
 def train(

@@ -23,7 +23,9 @@ def built(task, way, folder):
     return build_model(dense._config(task, dense.options(task, way, folder)))
 
 
-@pytest.mark.parametrize('task', ['nuclei', 'camvid'])
+@pytest.mark.parametrize(
+    'task', [n for n, t in dense.TASKS.items() if 'narrowed' in t.ways]
+)
 def test_narrowed_has_the_parameters_of_kernel_dna(task, tmp_path):
     plain = parameters(built(task, 'plain', tmp_path))
     ours = built(task, 'everywhere', tmp_path)
@@ -58,6 +60,12 @@ def test_the_plan_has_the_families_that_it_lists(tmp_path):
         for way in ('plain', 'everywhere')
     )
     assert parameters(planned) < rule < plain
+    finest = built('digits', 'finest', tmp_path)
+    names = [n for f in mmkdna.list_families(finest) for n, _ in f.members]
+    assert {name for name in names if name.startswith('neck')} == {
+        *dense.PLAN[1]
+    }
+    assert rule < parameters(finest) < plain
 
 
 @pytest.mark.slow

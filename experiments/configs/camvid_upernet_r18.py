@@ -50,18 +50,7 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-steps = 4000
-train_cfg = dict(max_iters=steps, val_interval=steps)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(
-        type='CosineAnnealingLR',
-        T_max=steps,
-        by_epoch=False,
-        begin=0,
-        end=steps,
-    ),
-]
+steps, warm_up = 4000, 100
 default_hooks = dict(
     logger=dict(interval=50),
     checkpoint=dict(interval=500, max_keep_ckpts=1),

@@ -11,23 +11,7 @@ load_from = 'mmkdna://maskrcnn_r18_digits'
 train_dataloader = dict(
     sampler=dict(_delete_=True, type='InfiniteSampler', shuffle=True)
 )
-steps = 500
-train_cfg = dict(
-    _delete_=True,
-    type='IterBasedTrainLoop',
-    max_iters=steps,
-    val_interval=steps,
-)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
-    dict(
-        type='CosineAnnealingLR',
-        T_max=steps,
-        by_epoch=False,
-        begin=0,
-        end=steps,
-    ),
-]
+steps, warm_up = 500, 50
 default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=250, max_keep_ckpts=1)
 )

@@ -78,23 +78,7 @@ val_evaluator = dict(
 )
 test_evaluator = val_evaluator
 
-steps = 2000
-train_cfg = dict(
-    _delete_=True,
-    type='IterBasedTrainLoop',
-    max_iters=steps,
-    val_interval=steps,
-)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(
-        type='CosineAnnealingLR',
-        T_max=steps,
-        by_epoch=False,
-        begin=0,
-        end=steps,
-    ),
-]
+steps, warm_up = 2000, 100
 default_hooks = dict(
     logger=dict(interval=50),
     checkpoint=dict(by_epoch=False, interval=500, max_keep_ckpts=1),
