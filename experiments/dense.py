@@ -87,13 +87,22 @@ WAYS = {
     'pretrained_plain': 'pretrained: plain',
     'pretrained_everywhere': 'pretrained: KernelDNA everywhere',
     'pretrained_heads': 'pretrained: KernelDNA in neck and heads',
+    'coarse': 'KernelDNA everywhere, neck: maps 1, 2 <- 3',
     'plain_long': 'plain, twice as long',
 }
 ADOPTED = {
     'plain': 'plain, fine-tuned as long',
     'everywhere': 'KernelDNA by the rule',
     'finest': 'KernelDNA by the rule, finest map plain',
+    'coarse': 'KernelDNA by the rule, neck: maps 1, 2 <- 3',
+    'coarse_first': 'KernelDNA by the rule, neck: maps 2, 3 <- 1',
     'planned': 'KernelDNA by the plan',
+}
+SCRATCH = {
+    'plain': 'plain',
+    'everywhere': 'KernelDNA by the rule',
+    'coarse': 'KernelDNA by the rule, neck: maps 1, 2 <- 3',
+    'coarse_first': 'KernelDNA by the rule, neck: maps 2, 3 <- 1',
 }
 IMAGENET = {
     'plain': 'plain',
@@ -116,6 +125,8 @@ FINEST = {
     )
 }
 """The neck without a family for its finest map."""
+COARSE = dict(type='KernelDNA', min_channels=64, family_size=[3])
+"""One family for the neck's three coarser maps."""
 
 
 def shared(place: str, least: int) -> dict[str, Any]:
@@ -189,6 +200,15 @@ TASKS = {
         shared('neck', 64),
         ways=ADOPTED,
     ),
+    'digits_scratch': Task(
+        'Mask R-CNN on digits from scratch',
+        'digits_maskrcnn_r18_scratch.py',
+        'digits',
+        ('box AP', 'mask AP'),
+        shared('backbone', 96),
+        shared('neck', 64),
+        ways=SCRATCH,
+    ),
 }
 
 
@@ -206,6 +226,11 @@ def options(task: Task, way: str, folder: Path) -> dict[str, Any]:
         changed |= task.backbone
     if way == 'finest':
         changed |= task.backbone | FINEST
+    if way.startswith('coarse'):
+        changed |= task.backbone | task.heads
+        changed['model.neck.conv_cfg'] = dict(
+            COARSE, parent='first' if way == 'coarse_first' else 'last'
+        )
     if way == 'planned':
         changed['model.kernel_dna'] = dict(
             families=PLAN, min_channels=64, kernel_sizes=None
@@ -330,7 +355,7 @@ def train(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = results.parser(__doc__, WAYS | ADOPTED | IMAGENET, OUT)
+    parser = results.parser(__doc__, WAYS | ADOPTED | SCRATCH | IMAGENET, OUT)
     parser.add_argument('task', choices=TASKS)
     parser.add_argument('--steps', type=int, help="the config's by default")
     args = parser.parse_args(argv)

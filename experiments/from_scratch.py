@@ -35,15 +35,18 @@ from mmkdna.peers.temperature import annealed, set_temperatures
 
 OUT = Path(__file__).with_suffix('')
 SETTINGS = dict(min_channels=32)
-DEEP, RANK, ANNEALED, PENALTY = (2, 2, 3, 3), 8, 0.5, 0.1
+DEEP, WIDE, RANK = (2, 2, 3, 3), 18, 8
+ANNEALED, PENALTY = 0.5, 0.1
 TIME = '_time'
 """Ends the names of those that train as long as plain."""
 ROUNDS, TIMED = 3, 15
 """How often, and by how many steps, a network is timed beside plain."""
 
 
-def kernel_dna(blocks: tuple[int, ...] = (2, 2, 2, 2)) -> nn.Module:
-    return mmkdna.convert(ResNet(blocks), **SETTINGS)
+def kernel_dna(
+    blocks: tuple[int, ...] = (2, 2, 2, 2), width: int = 16
+) -> nn.Module:
+    return mmkdna.convert(ResNet(blocks, width), **SETTINGS)
 
 
 def peer(**conv_cfg: Any) -> Callable[[], nn.Module]:
@@ -75,6 +78,9 @@ FIRST = {
         'KernelDNA, blocks 2,2,3,3', partial(kernel_dna, DEEP)
     ),
     'plain_deep': Subject('plain, blocks 2,2,3,3', partial(ResNet, DEEP)),
+    'kernel_dna_wide': Subject(
+        f'KernelDNA, width {WIDE}', partial(kernel_dna, width=WIDE)
+    ),
 }
 PEERS = {
     'kernel_warehouse_half': Subject(
