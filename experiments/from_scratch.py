@@ -44,9 +44,9 @@ ROUNDS, TIMED = 3, 15
 
 
 def kernel_dna(
-    blocks: tuple[int, ...] = (2, 2, 2, 2), width: int = 16
+    blocks: tuple[int, ...] = (2, 2, 2, 2), width: int = 16, **settings: int
 ) -> nn.Module:
-    return mmkdna.convert(ResNet(blocks, width), **SETTINGS)
+    return mmkdna.convert(ResNet(blocks, width), **SETTINGS | settings)
 
 
 def peer(**conv_cfg: Any) -> Callable[[], nn.Module]:
@@ -70,6 +70,9 @@ FIRST = {
         lambda: networks.tied(ResNet(), **SETTINGS),
     ),
     'kernel_dna': Subject('KernelDNA', kernel_dna),
+    'kernel_dna_late': Subject(
+        'KernelDNA, last two stages', partial(kernel_dna, min_channels=64)
+    ),
     'kernel_dna_rank': Subject(
         f'KernelDNA, rank {RANK}',
         lambda: networks.with_rank(kernel_dna(), RANK),
