@@ -87,7 +87,8 @@ WAYS = {
     'pretrained_plain': 'pretrained: plain',
     'pretrained_everywhere': 'pretrained: KernelDNA everywhere',
     'pretrained_heads': 'pretrained: KernelDNA in neck and heads',
-    'coarse': 'KernelDNA everywhere, neck: maps 1, 2 <- 3',
+    'coarse_first': 'KernelDNA everywhere, neck: maps 2, 3 <- 1',
+    'first': 'KernelDNA everywhere, neck: maps 1 <- 0, 3 <- 2',
     'plain_long': 'plain, twice as long',
 }
 ADOPTED = {
@@ -96,6 +97,7 @@ ADOPTED = {
     'finest': 'KernelDNA by the rule, finest map plain',
     'coarse': 'KernelDNA by the rule, neck: maps 1, 2 <- 3',
     'coarse_first': 'KernelDNA by the rule, neck: maps 2, 3 <- 1',
+    'first': 'KernelDNA by the rule, neck: maps 1 <- 0, 3 <- 2',
     'planned': 'KernelDNA by the plan',
 }
 SCRATCH = {
@@ -103,6 +105,7 @@ SCRATCH = {
     'everywhere': 'KernelDNA by the rule',
     'coarse': 'KernelDNA by the rule, neck: maps 1, 2 <- 3',
     'coarse_first': 'KernelDNA by the rule, neck: maps 2, 3 <- 1',
+    'first': 'KernelDNA by the rule, neck: maps 1 <- 0, 3 <- 2',
 }
 IMAGENET = {
     'plain': 'plain',
@@ -226,10 +229,12 @@ def options(task: Task, way: str, folder: Path) -> dict[str, Any]:
         changed |= task.backbone
     if way == 'finest':
         changed |= task.backbone | FINEST
-    if way.startswith('coarse'):
+    if way in ('coarse', 'coarse_first', 'first'):
         changed |= task.backbone | task.heads
         changed['model.neck.conv_cfg'] = dict(
-            COARSE, parent='first' if way == 'coarse_first' else 'last'
+            COARSE,
+            family_size=2 if way == 'first' else [3],
+            parent='last' if way == 'coarse' else 'first',
         )
     if way == 'planned':
         changed['model.kernel_dna'] = dict(
