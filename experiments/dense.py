@@ -87,25 +87,20 @@ WAYS = {
     'pretrained_plain': 'pretrained: plain',
     'pretrained_everywhere': 'pretrained: KernelDNA everywhere',
     'pretrained_heads': 'pretrained: KernelDNA in neck and heads',
-    'coarse_first': 'KernelDNA everywhere, neck: maps 2, 3 <- 1',
-    'first': 'KernelDNA everywhere, neck: maps 1 <- 0, 3 <- 2',
     'plain_long': 'plain, twice as long',
 }
-ADOPTED = {
-    'plain': 'plain, fine-tuned as long',
-    'everywhere': 'KernelDNA by the rule',
-    'finest': 'KernelDNA by the rule, finest map plain',
-    'coarse': 'KernelDNA by the rule, neck: maps 1, 2 <- 3',
-    'coarse_first': 'KernelDNA by the rule, neck: maps 2, 3 <- 1',
-    'first': 'KernelDNA by the rule, neck: maps 1 <- 0, 3 <- 2',
-    'planned': 'KernelDNA by the plan',
-}
+NUCLEI = WAYS | {'first': 'KernelDNA everywhere, neck: 1 <- 0, 3 <- 2'}
 SCRATCH = {
     'plain': 'plain',
     'everywhere': 'KernelDNA by the rule',
-    'coarse': 'KernelDNA by the rule, neck: maps 1, 2 <- 3',
-    'coarse_first': 'KernelDNA by the rule, neck: maps 2, 3 <- 1',
-    'first': 'KernelDNA by the rule, neck: maps 1 <- 0, 3 <- 2',
+    'first': 'KernelDNA by the rule, neck: 1 <- 0, 3 <- 2',
+}
+ADOPTED = SCRATCH | {
+    'plain': 'plain, fine-tuned as long',
+    'coarse': 'KernelDNA by the rule, neck: 1, 2 <- 3',
+    'coarse_first': 'KernelDNA by the rule, neck: 2, 3 <- 1',
+    'finest': 'KernelDNA by the rule, neck: 3 <- 1',
+    'planned': 'KernelDNA by the plan',
 }
 IMAGENET = {
     'plain': 'plain',
@@ -120,16 +115,13 @@ PLAN = [
     ['neck.fpn_convs.3.conv', 'neck.fpn_convs.1.conv'],
 ]
 """What tools/plan.py printed (docs/pretrained.md), the parent last."""
-FINEST = {
-    'model.neck.conv_cfg': dict(
-        type='KernelDNA',
-        min_channels=64,
-        families=[['fpn_convs.3.conv', 'fpn_convs.1.conv']],
-    )
+NECKS = {
+    'first': dict(parent='first'),
+    'coarse': dict(family_size=[3]),
+    'coarse_first': dict(family_size=[3], parent='first'),
+    'finest': dict(families=[['fpn_convs.3.conv', 'fpn_convs.1.conv']]),
 }
-"""The neck without a family for its finest map."""
-COARSE = dict(type='KernelDNA', min_channels=64, family_size=[3])
-"""One family for the neck's three coarser maps."""
+"""Other families of a neck than by the rule."""
 
 
 def shared(place: str, least: int) -> dict[str, Any]:
@@ -170,6 +162,7 @@ TASKS = {
         shared('neck', 64) | shared('roi_head.mask_head', 64),
         24,
         nuclei_narrow,
+        NUCLEI,
     ),
     'camvid': Task(
         'UperNet on CamVid',
@@ -227,15 +220,9 @@ def options(task: Task, way: str, folder: Path) -> dict[str, Any]:
         changed |= task.heads
     if where == 'everywhere':
         changed |= task.backbone
-    if way == 'finest':
-        changed |= task.backbone | FINEST
-    if way in ('coarse', 'coarse_first', 'first'):
-        changed |= task.backbone | task.heads
-        changed['model.neck.conv_cfg'] = dict(
-            COARSE,
-            family_size=2 if way == 'first' else [3],
-            parent='last' if way == 'coarse' else 'first',
-        )
+    if where in NECKS:
+        neck = task.heads['model.neck.conv_cfg'] | NECKS[where]
+        changed |= task.backbone | task.heads | {'model.neck.conv_cfg': neck}
     if way == 'planned':
         changed['model.kernel_dna'] = dict(
             families=PLAN, min_channels=64, kernel_sizes=None
@@ -360,7 +347,7 @@ def train(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = results.parser(__doc__, WAYS | ADOPTED | SCRATCH | IMAGENET, OUT)
+    parser = results.parser(__doc__, NUCLEI | ADOPTED | IMAGENET, OUT)
     parser.add_argument('task', choices=TASKS)
     parser.add_argument('--steps', type=int, help="the config's by default")
     args = parser.parse_args(argv)

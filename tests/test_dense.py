@@ -60,12 +60,28 @@ def test_the_plan_has_the_families_that_it_lists(tmp_path):
         for way in ('plain', 'everywhere')
     )
     assert parameters(planned) < rule < plain
-    finest = built('digits', 'finest', tmp_path)
-    names = [n for f in mmkdna.list_families(finest) for n, _ in f.members]
-    assert {name for name in names if name.startswith('neck')} == {
-        *dense.PLAN[1]
-    }
-    assert rule < parameters(finest) < plain
+
+
+@pytest.mark.parametrize(
+    ('way', 'families', 'more'),
+    [
+        ('first', ['1 <- 0', '3 <- 2'], 0),
+        ('coarse', ['1, 2 <- 3'], 0),
+        ('coarse_first', ['2, 3 <- 1'], 0),
+        ('finest', ['3 <- 1'], 34_647),
+    ],
+)
+def test_other_necks_have_the_families_of_their_titles(
+    way, families, more, tmp_path
+):
+    model = built('digits', way, tmp_path)
+    necks = [str(f) for f in mmkdna.list_families(model) if 'neck' in str(f)]
+    assert [
+        name.replace('neck.fpn_convs.', '').replace('.conv', '')
+        for name in necks
+    ] == families
+    rule = parameters(built('digits', 'everywhere', tmp_path))
+    assert parameters(model) == rule + more
 
 
 @pytest.mark.slow
@@ -85,7 +101,7 @@ def test_a_way_of_another_task_is_refused(capsys):
     with pytest.raises(SystemExit):
         dense.main(['digits', '--show', '--only', 'heads'])
     told = capsys.readouterr().err
-    assert 'digits has plain, everywhere, finest, planned' in told
+    assert 'digits has plain, everywhere, first, coarse' in told
 
 
 def test_scenes_are_unpacked_once_and_void_is_ignored(tmp_path):
