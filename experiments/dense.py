@@ -94,11 +94,11 @@ SCRATCH = {
     'plain': 'plain',
     'everywhere': 'KernelDNA by the rule',
     'first': 'KernelDNA by the rule, neck: 1 <- 0, 3 <- 2',
+    'coarse_first': 'KernelDNA by the rule, neck: 2, 3 <- 1',
 }
 ADOPTED = SCRATCH | {
     'plain': 'plain, fine-tuned as long',
     'coarse': 'KernelDNA by the rule, neck: 1, 2 <- 3',
-    'coarse_first': 'KernelDNA by the rule, neck: 2, 3 <- 1',
     'finest': 'KernelDNA by the rule, neck: 3 <- 1',
     'planned': 'KernelDNA by the plan',
 }
