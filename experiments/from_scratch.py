@@ -82,7 +82,8 @@ FIRST = {
     ),
     'plain_deep': Subject('plain, blocks 2,2,3,3', partial(ResNet, DEEP)),
     'kernel_dna_wide': Subject(
-        f'KernelDNA, width {WIDE}', partial(kernel_dna, width=WIDE)
+        f'KernelDNA, last two stages, width {WIDE}',
+        partial(kernel_dna, width=WIDE, min_channels=64),
     ),
 }
 PEERS = {
