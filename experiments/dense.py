@@ -5,15 +5,16 @@ KernelDNA in the neck and the heads only. From the backbone that plain had
 trained with seed 0: plain, everywhere, neck and heads only.
 
 CamVid is also seen by a backbone that has seen ImageNet, plain and with shared
-pointwise layers. And the digits' trained Mask R-CNN goes on: plain, with the
-families of the default rule, with those but for the neck's finest map, with
-those that tools/plan.py chose. It prints a table and draws the scores against
-parameters.
+pointwise layers. The digits' trained Mask R-CNN goes on: plain, with the
+families of the default rule, with other families of the neck, with those that
+tools/plan.py chose. And it is trained from scratch. A table and a picture have
+the scores against parameters.
 
     python experiments/dense.py nuclei --data DIR
     python experiments/dense.py camvid --data DIR
     python experiments/dense.py imagenet --data DIR
     python experiments/dense.py digits --data data
+    python experiments/dense.py digits_scratch --data data
 
 It resumes: a run whose result is there is not run again, and one that was
 interrupted goes on from its last checkpoint.

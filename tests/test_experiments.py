@@ -15,6 +15,7 @@ from mmkdna.measure.complexity import parameters
 sys.path.insert(0, str(ROOT / 'experiments'))
 
 import adoption
+import fill_docs
 import from_scratch
 import networks
 import results
@@ -196,33 +197,22 @@ def test_runs_that_are_not_there_are_named(tmp_path):
         main([str(tmp_path)])
 
 
-def rows(text):
-    """The rows of the tables in a text; how wide they are does not matter."""
-    lines = (line.strip() for line in text.splitlines())
-    cells = (line.strip('|').split('|') for line in lines if '|' in line)
-    found = {tuple(cell.strip() for cell in row) for row in cells}
-    return {row for row in found if set(''.join(row)) - {*'-:'}}
-
-
-@pytest.mark.parametrize(
-    ('script', 'args', 'page'),
-    [
-        ('worth', [], 'benchmarks'),
-        ('from_scratch', ['--show'], 'benchmarks'),
-        ('adoption', ['resnet18', '--show'], 'pretrained'),
-        ('dense', ['digits', '--show'], 'pretrained'),
-    ],
-)
-def test_the_tables_of_the_docs_are_what_is_printed(
-    script, args, page, capsys, monkeypatch
-):
+@pytest.mark.parametrize('name', fill_docs.TABLES)
+def test_the_tables_of_the_docs_are_what_is_printed(name, monkeypatch):
     # The picture is drawn beside the results.
     monkeypatch.setattr(results, 'draw', lambda *args: None)
-    main = runpy.run_path(str(ROOT / f'experiments/{script}.py'))['main']
-    main(args)
-    found = rows(capsys.readouterr().out)
+    shown = fill_docs.TABLES[name]
+    found = fill_docs.printed(shown)
     assert len(found) > 4
-    assert found <= rows((ROOT / f'docs/{page}.md').read_text())
+    page = (ROOT / 'docs' / shown.page).read_text()
+    assert page == fill_docs.filled(page, name, found)
+
+
+def test_a_page_keeps_what_is_around_its_table():
+    page = 'a\n<!-- X -->\nold\n<!-- end of X -->\n\nb | c\n'
+    assert fill_docs.filled(page, 'X', ['| 1 |', '| 2 |']) == (
+        'a\n<!-- X -->\n| 1 |\n| 2 |\n<!-- end of X -->\n\nb | c\n'
+    )
 
 
 def test_the_ways_to_start_are_printed(capsys):
