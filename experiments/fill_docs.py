@@ -19,7 +19,8 @@ import from_scratch
 import worth
 
 from mmkdna import cli
-from mmkdna.files import written_beside
+from mmkdna.errors import BadInput
+from mmkdna.files import write_text
 
 DOCS = Path(__file__).parent.parent / 'docs'
 TEXT = {'', 'task', 'network'}
@@ -62,10 +63,16 @@ def printed(shown: Shown) -> list[str]:
 
 
 def filled(text: str, name: str, table: Sequence[str]) -> str:
-    """A page with this table between its marks."""
+    """A page with this table between its marks.
+
+    Raises:
+        BadInput: If it does not have the marks.
+    """
     begin, end = f'<!-- {name} -->\n', f'<!-- end of {name} -->'
-    before, _, rest = text.partition(begin)
-    _, _, after = rest.partition(end)
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise BadInput(f'the page: expected {begin.strip()} and {end} in it')
     return before + begin + '\n'.join(table) + '\n' + end + after
 
 
@@ -73,9 +80,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.plain_parser(__doc__).parse_args(argv)
     for name, shown in TABLES.items():
         page = DOCS / shown.page
-        text = filled(page.read_text(), name, printed(shown))
-        with written_beside(page) as path:
-            Path(path).write_text(text)
+        text = page.read_text(encoding='utf-8')
+        write_text(filled(text, name, printed(shown)), page)
     picture = from_scratch.OUT / 'scores.png'
     shutil.copyfile(picture, DOCS / 'from_scratch.png')
 

@@ -213,6 +213,8 @@ def test_a_page_keeps_what_is_around_its_table():
     assert fill_docs.filled(page, 'X', ['| 1 |', '| 2 |']) == (
         'a\n<!-- X -->\n| 1 |\n| 2 |\n<!-- end of X -->\n\nb | c\n'
     )
+    with pytest.raises(BadInput, match='expected <!-- Y --> and'):
+        fill_docs.filled(page, 'Y', [])
 
 
 def test_the_ways_to_start_are_printed(capsys):
