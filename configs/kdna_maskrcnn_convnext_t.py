@@ -5,5 +5,8 @@ _base_ = './plain/maskrcnn_convnext_t.py'
 custom_imports = dict(imports=['mmkdna.backbones'])
 model = dict(
     backbone=dict(type='KDNAConvNeXt'),
-    neck=dict(conv_cfg=dict(type='KernelDNA')),
+    # The finest map keeps a layer of its own.
+    neck=dict(
+        conv_cfg=dict(type='KernelDNA', family_size=[3], parent='first')
+    ),
 )

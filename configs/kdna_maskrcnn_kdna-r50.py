@@ -12,5 +12,8 @@ model = dict(
             type='Pretrained', checkpoint=checkpoint, prefix='backbone.'
         ),
     ),
-    neck=dict(conv_cfg=dict(type='KernelDNA')),
+    # The finest map keeps a layer of its own.
+    neck=dict(
+        conv_cfg=dict(type='KernelDNA', family_size=[3], parent='first')
+    ),
 )

@@ -5,5 +5,8 @@ _base_ = './plain/maskrcnn_r101.py'
 custom_imports = dict(imports=['mmkdna'])
 model = dict(
     backbone=dict(conv_cfg=dict(type='KernelDNA')),
-    neck=dict(conv_cfg=dict(type='KernelDNA')),
+    # The finest map keeps a layer of its own.
+    neck=dict(
+        conv_cfg=dict(type='KernelDNA', family_size=[3], parent='first')
+    ),
 )

@@ -6,5 +6,8 @@ custom_imports = dict(imports=['mmkdna'])
 model = dict(
     # Swin takes no conv_cfg; what shares are its linear layers.
     backbone=dict(kernel_dna=dict(linear=True, kernel_sizes=(1,))),
-    neck=dict(conv_cfg=dict(type='KernelDNA')),
+    # The finest map keeps a layer of its own.
+    neck=dict(
+        conv_cfg=dict(type='KernelDNA', family_size=[3], parent='first')
+    ),
 )

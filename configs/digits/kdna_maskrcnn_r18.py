@@ -5,5 +5,10 @@ _base_ = './plain/maskrcnn_r18.py'
 custom_imports = dict(imports=['mmkdna'])
 model = dict(
     backbone=dict(conv_cfg=dict(type='KernelDNA', min_channels=96)),
-    neck=dict(conv_cfg=dict(type='KernelDNA', min_channels=64)),
+    # The finest map keeps a layer of its own.
+    neck=dict(
+        conv_cfg=dict(
+            type='KernelDNA', min_channels=64, family_size=[3], parent='first'
+        )
+    ),
 )
