@@ -20,11 +20,11 @@ from mmkdna.measure.configs import (
 
 MODELS = {
     'atss_r50': 8,
-    'cascade_maskrcnn_r50': 5,
+    'cascade_maskrcnn_r50': 4,
     'deeplabv3plus_r50': 4,
     'dino_r50': 3,
     'fcos_r50': 9,
-    'maskrcnn_swin_t': 14,
+    'maskrcnn_swin_t': 13,
     'pspnet_r50': 4,
     'rtmdet_m': 8,
     'rtmdet_s': 3,
