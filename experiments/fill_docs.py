@@ -38,9 +38,6 @@ class Shown(NamedTuple):
 TABLES = {
     'WORTH_TABLE': Shown('benchmarks.md', worth.main, []),
     'SCRATCH_TABLE': Shown('benchmarks.md', from_scratch.main, ['--show']),
-    'DIGITS_TABLE': Shown(
-        'benchmarks.md', dense.main, ['digits_scratch', '--show']
-    ),
     'ADOPTION_TABLE': Shown(
         'pretrained.md', adoption.main, ['resnet18', '--show']
     ),

@@ -51,12 +51,16 @@ _SHOWN = [
     'shared25_taught',
     'planned25_taught',
 ]
+_UNSHOWN = {'plain_long', 'first', 'coarse', 'finest'}
 TASKS = (
     Task(
         'CIFAR-10, ResNet-18 of width 16',
         'from_scratch',
         {name: s.title for name, s in from_scratch.SUBJECTS.items()},
-        ('plain', 'narrow', 'gates', 'kernel_dna'),
+        (
+            *('plain', 'narrow', 'gates', 'tied'),
+            *('kernel_dna', 'kernel_dna_late', 'kernel_dna_wide'),
+        ),
         [*from_scratch.PEERS, *from_scratch.AS_LONG],
     ),
     Task('CIFAR-10, trained ResNet-20', 'adoption/resnet20', _WAYS, _SHOWN),
@@ -66,7 +70,7 @@ TASKS = (
             task.title,
             f'dense/{name}',
             task.ways,
-            [way for way in task.ways if way != 'plain_long'],
+            [way for way in task.ways if way not in _UNSHOWN],
             scores=task.scores,
         )
         for name, task in dense.TASKS.items()
