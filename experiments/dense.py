@@ -90,6 +90,7 @@ WAYS = {
     'pretrained_heads': 'pretrained: KernelDNA in neck and heads',
     'plain_long': 'plain, twice as long',
 }
+CAMVID = WAYS | {'backbone': 'KernelDNA in the backbone'}
 NUCLEI = WAYS | {'first': 'KernelDNA everywhere, neck: 1 <- 0, 3 <- 2'}
 SCRATCH = {
     'plain': 'plain',
@@ -174,6 +175,7 @@ TASKS = {
         shared('decode_head', 64),
         32,
         camvid_narrow,
+        CAMVID,
     ),
     'imagenet': Task(
         'CamVid, backbone of ImageNet',
@@ -219,7 +221,7 @@ def options(task: Task, way: str, folder: Path) -> dict[str, Any]:
     changed: dict[str, Any] = {}
     if where in ('everywhere', 'heads'):
         changed |= task.heads
-    if where == 'everywhere':
+    if where in ('everywhere', 'backbone'):
         changed |= task.backbone
     if where in NECKS:
         neck = task.heads['model.neck.conv_cfg'] | NECKS[where]
@@ -348,7 +350,7 @@ def train(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = results.parser(__doc__, NUCLEI | ADOPTED | IMAGENET, OUT)
+    parser = results.parser(__doc__, CAMVID | NUCLEI | ADOPTED | IMAGENET, OUT)
     parser.add_argument('task', choices=TASKS)
     parser.add_argument('--steps', type=int, help="the config's by default")
     args = parser.parse_args(argv)
