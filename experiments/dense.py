@@ -91,7 +91,7 @@ WAYS = {
     'plain_long': 'plain, twice as long',
 }
 CAMVID = WAYS | {'backbone': 'KernelDNA in the backbone'}
-NUCLEI = WAYS | {'first': 'KernelDNA everywhere, neck: 1 <- 0, 3 <- 2'}
+NUCLEI = WAYS | {'coarse_first': 'KernelDNA everywhere, neck: 2, 3 <- 1'}
 SCRATCH = {
     'plain': 'plain',
     'everywhere': 'KernelDNA by the rule',

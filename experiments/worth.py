@@ -52,6 +52,7 @@ _SHOWN = [
     'planned25_taught',
 ]
 _UNSHOWN = {'plain_long', 'first', 'coarse', 'finest'}
+"""Ways that only the table of their own task has."""
 TASKS = (
     Task(
         'CIFAR-10, ResNet-18 of width 16',

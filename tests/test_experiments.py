@@ -30,6 +30,8 @@ RECIPE = dict(epochs=1, lr=0.2)
         ('plain', 701_466),
         ('narrow', 537_512),
         ('kernel_dna', 519_269),
+        ('kernel_dna_late', 527_884),
+        ('kernel_dna_wide', 667_450),
         ('kernel_dna_rank', 537_189),
         ('kernel_dna_deep', 715_095),
         ('plain_deep', 1_070_874),
