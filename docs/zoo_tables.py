@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mmkdna.cli import exit_on_bad_input
-from mmkdna.errors import BadInput
-from mmkdna.files import write_text
+from mmkdna.files import put_between, write_text
 from mmkdna.zoo.index import Entry, read_index
 
 PAGE = Path(__file__).with_name('model_zoo.md')
@@ -80,11 +79,7 @@ def rewritten(page: str, entries: Iterable[Entry]) -> str:
     Raises:
         BadInput: If it does not have the marks.
     """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise BadInput(f'the page: expected {BEGIN} and {END} in it')
-    return f'{before}{BEGIN}\n\n{markdown(entries)}\n{END}{after}'
+    return put_between(page, BEGIN, END, f'\n\n{markdown(entries)}\n')
 
 
 def main(_: object = None, page: Path = PAGE) -> None:

@@ -2,7 +2,8 @@
 
 From scratch: plain, narrowed to KernelDNA's parameters, KernelDNA everywhere,
 KernelDNA in the neck and the heads only. From the backbone that plain had
-trained with seed 0: plain, everywhere, neck and heads only.
+trained with seed 0: plain, everywhere, neck and heads only. On CamVid also in
+the backbone only, on nuclei with other families of the neck.
 
 CamVid is also seen by a backbone that has seen ImageNet, plain and with shared
 pointwise layers. The digits' trained Mask R-CNN goes on: plain, with the

@@ -19,8 +19,7 @@ import from_scratch
 import worth
 
 from mmkdna import cli
-from mmkdna.errors import BadInput
-from mmkdna.files import write_text
+from mmkdna.files import put_between, write_text
 
 DOCS = Path(__file__).parent.parent / 'docs'
 TEXT = {'', 'task', 'network'}
@@ -65,12 +64,9 @@ def filled(text: str, name: str, table: Sequence[str]) -> str:
     Raises:
         BadInput: If it does not have the marks.
     """
-    begin, end = f'<!-- {name} -->\n', f'<!-- end of {name} -->'
-    before, found, rest = text.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not (found and closed):
-        raise BadInput(f'the page: expected {begin.strip()} and {end} in it')
-    return before + begin + '\n'.join(table) + '\n' + end + after
+    lines = '\n'.join(table)
+    begin, end = f'<!-- {name} -->', f'<!-- end of {name} -->'
+    return put_between(text, begin, end, f'\n{lines}\n')
 
 
 def main(argv: Sequence[str] | None = None) -> None:

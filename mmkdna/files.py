@@ -148,6 +148,19 @@ def write_bytes(data: bytes, path: str | Path) -> None:
         Path(beside).write_bytes(data)
 
 
+def put_between(text: str, begin: str, end: str, new: str) -> str:
+    """A text with what is between two marks made anew.
+
+    Raises:
+        BadInput: If it does not have the marks, in this order.
+    """
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise BadInput(f'the page: expected {begin} and {end} in it')
+    return before + begin + new + end + after
+
+
 def write_text(text: str, path: str | Path) -> None:
     """Write text to a file by :func:`written_beside`."""
     write_bytes(text.encode(), path)

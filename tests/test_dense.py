@@ -101,7 +101,10 @@ def test_a_way_of_another_task_is_refused(capsys):
     with pytest.raises(SystemExit):
         dense.main(['digits', '--show', '--only', 'heads'])
     told = capsys.readouterr().err
-    assert 'digits has plain, everywhere, first, coarse' in told
+    assert (
+        'digits has plain, everywhere, first, coarse_first, coarse, finest, '
+        'planned' in told
+    )
 
 
 def test_scenes_are_unpacked_once_and_void_is_ignored(tmp_path):
