@@ -123,6 +123,16 @@ def test_what_cannot_be_planned_is_refused(net, batches, changes, message):
         mmkdna.plan(net, **{**given, **changes})
 
 
+@pytest.mark.parametrize('unshared', range(6))
+def test_the_budget_that_a_refusal_names_can_be_met(net, batches, unshared):
+    net.extend(nn.Conv2d(8, 8, 1) for _ in range(unshared))
+    with pytest.raises(BadInput, match='at least') as refused:
+        mmkdna.plan(net, batches, loss, -0.99, **SETTINGS)
+    budget = float(str(refused.value).split('at least ')[1].split(',')[0])
+    found = mmkdna.plan(net, batches, loss, budget, **SETTINGS)
+    assert found.parameters <= (1 + budget) * found.plain_parameters
+
+
 def test_a_model_with_families_is_refused(net, batches):
     mmkdna.convert(net, **SETTINGS)
     with pytest.raises(BadInput, match='expected a plain model'):

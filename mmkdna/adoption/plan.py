@@ -109,17 +109,20 @@ def plan(
         for group in groups
         for name, _ in group
     }
-    most = sum(saves[n] for group in groups for n, _ in group[:-1]) / total
-    if most < -budget:
+    wanted = -budget * total
+    most = sum(saves[n] for group in groups for n, _ in group[:-1])
+    if most < wanted:
+        # Rounded up, the number that it names would be refused, too.
+        least = -math.floor(1000 * most / total) / 1000
         raise BadInput(
             f'budget={budget}: sharing all that can share saves '
-            f'{most:.1%} of the parameters; expected at least {-most:.3f}, or '
-            'a lower min_channels'
+            f'{most / total:.2%} of the parameters; expected at least '
+            f'{least}, or a lower min_channels'
         )
     before = _measure(net, batches, loss)
     rises = dict(_rises(net, groups, batches, loss, before, progress))
     joined: dict[str, tuple[str, ...]] = {name: (name,) for name in saves}
-    steps = list(_join(joined, groups, rises, saves, -budget * total))
+    steps = list(_join(joined, groups, rises, saves, wanted))
     chosen = tuple(f for f in joined.values() if len(f) > 1)
     weights = {
         name: module.weight for group in groups for name, module in group
@@ -179,9 +182,9 @@ def _join(
     groups: Sequence[Sequence[Any]],
     rises: dict[tuple[str, str], float],
     saves: dict[str, int],
-    budget: float,
+    wanted: float,
 ) -> Iterator[Step]:
-    """Join families, by parent, until they save as much as the budget."""
+    """Join families, by parent, until they save as much as is wanted."""
     saved, total = 0, 0.0
 
     def rise(parent: str, into: str) -> float:
@@ -189,7 +192,7 @@ def _join(
         moved = sum(rises[c, into] - rises[c, parent] for c in children)
         return rises[parent, into] + moved
 
-    while saved < budget:
+    while saved < wanted:
         pairs = (
             (a.name, b.name)
             for group in groups
