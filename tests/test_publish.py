@@ -100,6 +100,14 @@ def test_the_entry_says_how_it_was_trained(publish, model, tmp_path):
     }
 
 
+def test_a_run_of_iterations_has_no_epochs(publish, model):
+    saved = run(model)
+    saved['meta'] |= dict(epoch=0, iter=30, seed=0)
+    metadata = publish(saved)['Metadata']
+    assert 'Epochs' not in metadata
+    assert (metadata['Iterations'], metadata['Seed']) == (30, 0)
+
+
 def test_a_score_needs_the_name_of_its_data(publish, model, capsys):
     with pytest.raises(SystemExit):
         publish(run(model), '--test')

@@ -111,7 +111,10 @@ def prepare(
     meta = loaded.get('meta') or {}
     dataset_meta = meta.get('dataset_meta')
     more = {'dataset_meta': json.dumps(dataset_meta)} if dataset_meta else {}
-    keys = {'Epochs': 'epoch', 'Iterations': 'iter', 'Seed': 'seed'}
+    keys = {'Iterations': 'iter', 'Seed': 'seed'}
+    # A loop of iterations counts no epochs, and stores 0.
+    if meta.get('epoch'):
+        keys = {'Epochs': 'epoch', **keys}
     return Release(
         cfg.filename,
         weights,

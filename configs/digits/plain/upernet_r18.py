@@ -126,7 +126,7 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=3000, val_interval=750)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=6000, val_interval=1500)
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05, fused=True),
@@ -135,11 +135,11 @@ optim_wrapper = dict(
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
     dict(
-        type='CosineAnnealingLR', T_max=3000, by_epoch=False, begin=0, end=3000
+        type='CosineAnnealingLR', T_max=6000, by_epoch=False, begin=0, end=6000
     ),
 ]
 default_hooks = dict(
     logger=dict(interval=10),
-    checkpoint=dict(interval=750, max_keep_ckpts=1),
+    checkpoint=dict(interval=1500, max_keep_ckpts=1),
 )
 randomness = dict(seed=0)
