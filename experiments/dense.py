@@ -3,7 +3,8 @@
 From scratch: plain, narrowed to KernelDNA's parameters, KernelDNA everywhere,
 KernelDNA in the neck and the heads only. From the backbone that plain had
 trained with seed 0: plain, everywhere, neck and heads only. On CamVid also in
-the backbone only, on nuclei with other families of the neck.
+the backbone only, on nuclei with another family of the neck, and four networks
+in a training twice as long.
 
 CamVid is also seen by a backbone that has seen ImageNet, plain and with shared
 pointwise layers. The digits' trained Mask R-CNN goes on: plain, with the
@@ -12,6 +13,7 @@ tools/plan.py chose. And it is trained from scratch. A table and a picture have
 the scores against parameters.
 
     python experiments/dense.py nuclei --data DIR
+    python experiments/dense.py nuclei_long --data DIR
     python experiments/dense.py camvid --data DIR
     python experiments/dense.py imagenet --data DIR
     python experiments/dense.py digits --data data
@@ -89,7 +91,6 @@ WAYS = {
     'pretrained_plain': 'pretrained: plain',
     'pretrained_everywhere': 'pretrained: KernelDNA everywhere',
     'pretrained_heads': 'pretrained: KernelDNA in neck and heads',
-    'plain_long': 'plain, twice as long',
 }
 CAMVID = WAYS | {'backbone': 'KernelDNA in the backbone'}
 NUCLEI = WAYS | {'coarse_first': 'KernelDNA everywhere, neck: 2, 3 <- 1'}
@@ -142,6 +143,7 @@ class Task(NamedTuple):
         heads: Those that switch neck and heads.
         width: Of the config.
         narrow: The options that make plain another width.
+        steps: Of a training; 0: the config's.
     """
 
     title: str
@@ -153,19 +155,29 @@ class Task(NamedTuple):
     width: int = 0
     narrow: Callable[[int], dict[str, Any]] | None = None
     ways: dict[str, str] = WAYS
+    steps: int = 0
 
 
+_NUCLEI = Task(
+    'Mask R-CNN on nuclei',
+    'nuclei_maskrcnn_r18.py',
+    'nuclei',
+    ('box AP', 'mask AP'),
+    shared('backbone', 96),
+    shared('neck', 64) | shared('roi_head.mask_head', 64),
+    24,
+    nuclei_narrow,
+    NUCLEI,
+)
 TASKS = {
-    'nuclei': Task(
-        'Mask R-CNN on nuclei',
-        'nuclei_maskrcnn_r18.py',
-        'nuclei',
-        ('box AP', 'mask AP'),
-        shared('backbone', 96),
-        shared('neck', 64) | shared('roi_head.mask_head', 64),
-        24,
-        nuclei_narrow,
-        NUCLEI,
+    'nuclei': _NUCLEI,
+    'nuclei_long': _NUCLEI._replace(
+        title='Mask R-CNN on nuclei, twice as long',
+        ways={
+            way: NUCLEI[way]
+            for way in ('plain', 'narrowed', 'everywhere', 'coarse_first')
+        },
+        steps=4000,
     ),
     'camvid': Task(
         'UperNet on CamVid',
@@ -323,7 +335,7 @@ def train(
         there.need('plain', 0)
     cfg = _config(task, options(task, way, there.folder))
     place(cfg, task.data, data, there.folder)
-    set_length(cfg, 2 * steps if way == 'plain_long' else steps)
+    set_length(cfg, steps)
     cfg.randomness = dict(seed=seed)
     cfg.work_dir = str(there.folder / 'runs' / f'{way}-{seed}')
     # A visualizer of the same name would be the last run's, and write there.
@@ -363,7 +375,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
     results.set_up(args)
     quiet()
-    steps = args.steps or _config(task, {}).steps
+    steps = args.steps or task.steps or _config(task, {}).steps
     there = results.Results(
         args.out / args.task, {'task': args.task, 'steps': steps}
     )

@@ -51,7 +51,7 @@ _SHOWN = [
     'shared25_taught',
     'planned25_taught',
 ]
-_UNSHOWN = {'plain_long', 'first', 'coarse', 'finest'}
+_UNSHOWN = {'first', 'coarse', 'finest'}
 """Ways that only the table of their own task has."""
 TASKS = (
     Task(
