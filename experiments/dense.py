@@ -3,8 +3,8 @@
 From scratch: plain, narrowed to KernelDNA's parameters, KernelDNA everywhere,
 KernelDNA in the neck and the heads only. From the backbone that plain had
 trained with seed 0: plain, everywhere, neck and heads only. On CamVid also in
-the backbone only, on nuclei with another family of the neck, and four networks
-in a training twice as long.
+the backbone only, on nuclei with another family of the neck, and from scratch
+twice as long.
 
 CamVid is also seen by a backbone that has seen ImageNet, plain and with shared
 pointwise layers. The digits' trained Mask R-CNN goes on: plain, with the
@@ -83,17 +83,19 @@ def camvid_narrow(width: int) -> dict[str, Any]:
     }
 
 
-WAYS = {
+WHERE = {
     'plain': 'plain',
     'narrowed': 'plain, narrowed',
     'everywhere': 'KernelDNA everywhere',
     'heads': 'KernelDNA in neck and heads',
+}
+PRETRAINED = {
     'pretrained_plain': 'pretrained: plain',
     'pretrained_everywhere': 'pretrained: KernelDNA everywhere',
     'pretrained_heads': 'pretrained: KernelDNA in neck and heads',
 }
-CAMVID = WAYS | {'backbone': 'KernelDNA in the backbone'}
-NUCLEI = WAYS | {'coarse_first': 'KernelDNA everywhere, neck: 2, 3 <- 1'}
+CAMVID = WHERE | {'backbone': 'KernelDNA in the backbone'}
+NUCLEI = WHERE | {'coarse_first': 'KernelDNA everywhere, neck: 2, 3 <- 1'}
 SCRATCH = {
     'plain': 'plain',
     'everywhere': 'KernelDNA by the rule',
@@ -154,7 +156,7 @@ class Task(NamedTuple):
     heads: dict[str, Any]
     width: int = 0
     narrow: Callable[[int], dict[str, Any]] | None = None
-    ways: dict[str, str] = WAYS
+    ways: dict[str, str] = WHERE
     steps: int = 0
 
 
@@ -167,16 +169,13 @@ _NUCLEI = Task(
     shared('neck', 64) | shared('roi_head.mask_head', 64),
     24,
     nuclei_narrow,
-    NUCLEI,
+    NUCLEI | PRETRAINED,
 )
 TASKS = {
     'nuclei': _NUCLEI,
     'nuclei_long': _NUCLEI._replace(
         title='Mask R-CNN on nuclei, twice as long',
-        ways={
-            way: NUCLEI[way]
-            for way in ('plain', 'narrowed', 'everywhere', 'coarse_first')
-        },
+        ways=NUCLEI,
         steps=4000,
     ),
     'camvid': Task(
@@ -188,7 +187,7 @@ TASKS = {
         shared('decode_head', 64),
         32,
         camvid_narrow,
-        CAMVID,
+        CAMVID | PRETRAINED,
     ),
     'imagenet': Task(
         'CamVid, backbone of ImageNet',
@@ -363,7 +362,9 @@ def train(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = results.parser(__doc__, CAMVID | NUCLEI | ADOPTED | IMAGENET, OUT)
+    parser = results.parser(
+        __doc__, CAMVID | NUCLEI | PRETRAINED | ADOPTED | IMAGENET, OUT
+    )
     parser.add_argument('task', choices=TASKS)
     parser.add_argument('--steps', type=int, help="the config's by default")
     args = parser.parse_args(argv)
