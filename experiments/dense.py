@@ -366,7 +366,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         __doc__, CAMVID | NUCLEI | PRETRAINED | ADOPTED | IMAGENET, OUT
     )
     parser.add_argument('task', choices=TASKS)
-    parser.add_argument('--steps', type=int, help="the config's by default")
+    parser.add_argument('--steps', type=int, help="the task's by default")
     args = parser.parse_args(argv)
     task = TASKS[args.task]
     for way in args.only or ():
