@@ -143,6 +143,7 @@ class Task(NamedTuple):
         data: What its images are.
         backbone: The options of a config that switch the backbone.
         heads: Those that switch neck and heads.
+        ways: Titles of what is trained, by name.
         width: Of the config.
         narrow: The options that make plain another width.
         steps: Of a training; 0: the config's.
@@ -154,9 +155,9 @@ class Task(NamedTuple):
     scores: tuple[str, ...]
     backbone: dict[str, Any]
     heads: dict[str, Any]
+    ways: dict[str, str]
     width: int = 0
     narrow: Callable[[int], dict[str, Any]] | None = None
-    ways: dict[str, str] = WHERE
     steps: int = 0
 
 
@@ -167,9 +168,9 @@ _NUCLEI = Task(
     ('box AP', 'mask AP'),
     shared('backbone', 96),
     shared('neck', 64) | shared('roi_head.mask_head', 64),
+    NUCLEI | PRETRAINED,
     24,
     nuclei_narrow,
-    NUCLEI | PRETRAINED,
 )
 TASKS = {
     'nuclei': _NUCLEI,
@@ -185,9 +186,9 @@ TASKS = {
         ('mIoU',),
         shared('backbone', 64),
         shared('decode_head', 64),
+        CAMVID | PRETRAINED,
         32,
         camvid_narrow,
-        CAMVID | PRETRAINED,
     ),
     'imagenet': Task(
         'CamVid, backbone of ImageNet',
@@ -200,7 +201,7 @@ TASKS = {
             )
         },
         {},
-        ways=IMAGENET,
+        IMAGENET,
     ),
     'digits': Task(
         'trained Mask R-CNN on digits',
@@ -209,7 +210,7 @@ TASKS = {
         ('box AP', 'mask AP'),
         shared('backbone', 96),
         shared('neck', 64),
-        ways=ADOPTED,
+        ADOPTED,
     ),
     'digits_scratch': Task(
         'Mask R-CNN on digits from scratch',
@@ -218,7 +219,7 @@ TASKS = {
         ('box AP', 'mask AP'),
         shared('backbone', 96),
         shared('neck', 64),
-        ways=SCRATCH,
+        SCRATCH,
     ),
 }
 
@@ -362,9 +363,8 @@ def train(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = results.parser(
-        __doc__, CAMVID | NUCLEI | PRETRAINED | ADOPTED | IMAGENET, OUT
-    )
+    ways = dict.fromkeys(w for task in TASKS.values() for w in task.ways)
+    parser = results.parser(__doc__, ways, OUT)
     parser.add_argument('task', choices=TASKS)
     parser.add_argument('--steps', type=int, help="the task's by default")
     args = parser.parse_args(argv)

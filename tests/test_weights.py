@@ -15,6 +15,9 @@ from mmkdna.zoo.download import sha256
 from mmkdna.zoo.index import find, is_url, read_index
 
 TRAINED = [e for e in read_index().values() if e.weights]
+PLAIN = [
+    f'{name}r18_digits' for name in ('maskrcnn_', 'retinanet_', 'upernet_', '')
+]
 
 
 @pytest.fixture(scope='module')
@@ -72,9 +75,7 @@ def test_a_file_published_again_is_the_same(cwd):
 
 def test_weights_are_small_enough_for_a_repository():
     names = {entry.name for entry in TRAINED}
-    digits = {f'{n}_r18_digits' for n in ('maskrcnn', 'retinanet', 'upernet')}
-    digits.add('r18_digits')
-    assert names == digits | {f'kdna_{name}' for name in digits}
+    assert names == {*PLAIN, *(f'kdna_{name}' for name in PLAIN)}
     files = list((ROOT / 'weights').iterdir())
     assert sum(path.stat().st_size for path in files) < 40e6
     listed = {ROOT / e.weights for e in TRAINED}
@@ -82,9 +83,8 @@ def test_weights_are_small_enough_for_a_repository():
     assert set(files) == listed | logs
 
 
-@pytest.mark.parametrize('task', ['maskrcnn', 'retinanet', 'upernet', ''])
-def test_sharing_loses_little(task):
-    name = f'{task}_r18_digits'.lstrip('_')
+@pytest.mark.parametrize('name', PLAIN)
+def test_sharing_loses_little(name):
     ours, plain = find(f'kdna_{name}'), find(name)
     sizes = [entry.metadata['Parameters'] for entry in (ours, plain)]
     assert sizes[0] < 0.85 * sizes[1]

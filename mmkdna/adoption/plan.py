@@ -113,11 +113,11 @@ def plan(
     most = sum(saves[n] for group in groups for n, _ in group[:-1])
     if most < wanted:
         # Rounded up, the number that it names would be refused, too.
-        least = -math.floor(1000 * most / total) / 1000
+        share = math.floor(10_000 * most / total) / 10_000
         raise BadInput(
             f'budget={budget}: sharing all that can share saves '
-            f'{most / total:.2%} of the parameters; expected at least '
-            f'{least}, or a lower min_channels'
+            f'{share:.2%} of the parameters; expected at least {-share}, or '
+            'a lower min_channels'
         )
     before = _measure(net, batches, loss)
     rises = dict(_rises(net, groups, batches, loss, before, progress))
