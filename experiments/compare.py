@@ -90,7 +90,9 @@ def train_types(
             one.work_dir = str(run / f'seed_{seed}')
             one.randomness = dict(seed=seed)
             one.resume = True
-            # A visualizer with this name would write to the first run.
+            # Runs of one name would share logger and visualizer, and write to
+            # the first.
+            one.experiment_name = f'{run.name}_{seed}'
             one.get('visualizer', {}).pop('name', None)
             for title, value in _trained(one, train).items():
                 found.setdefault(name, {}).setdefault(title, []).append(value)

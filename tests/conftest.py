@@ -15,6 +15,7 @@ import yaml
 from helpers import ROOT
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
+from mmengine.utils import ManagerMixin
 from zoo_server import BODY, FILE, ZooServer
 
 import mmkdna
@@ -43,6 +44,17 @@ def pytest_xdist_auto_num_workers(config):
     return min(len(cores(0)), MOST_PROCESSES)
 
 
+def _forget(manager):
+    """Forget mmengine's global objects: scope, logger, visualizer and so on.
+
+    Two runners that start in one second have one name: in one process, the
+    second would get those of the first, its scope only if no other came since.
+    """
+    manager._instance_dict.clear()
+    for kind in manager.__subclasses__():
+        _forget(kind)
+
+
 @pytest.fixture(autouse=True)
 def _reproducible():
     torch.manual_seed(0)
@@ -50,6 +62,7 @@ def _reproducible():
     # Tools that ran in this process leave their choice of loading here.
     environment = {**os.environ}
     yield
+    _forget(ManagerMixin)
     os.environ.clear()
     os.environ.update(environment)
 

@@ -208,7 +208,7 @@ def test_without_stop_it_is_said_once_and_the_run_goes_on(train, capsys):
     runner = train(plant, health(interval=1), log_level='ERROR')
     assert runner.iter == 6
     said = capsys.readouterr().out
-    first, *_ = said.splitlines()
+    first = next(line for line in said.splitlines() if 'ERROR' in line)
     assert 'KernelDNA: iteration 3: NaN or infinite values in' in first
     assert f'in {GATE}. Resume from' in first
     for once in ('in the gate of', 'the loss', 'iteration 4', ' more. '):

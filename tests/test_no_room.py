@@ -155,7 +155,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def wait(source, target, replace=os.replace):
     # The first file is written, and not in its place yet.
     if source.endswith('.part'):
-        print('writes', flush=True)
+        # A tool may have turned its output elsewhere.
+        print('writes', file=sys.__stdout__, flush=True)
         sys.stdin.read()
     replace(source, target)
 
