@@ -79,6 +79,9 @@ def test_types_are_compared_and_finished_runs_kept(config, tmp_path):
     annealed = Config.fromfile(next((out / 'ODConv_experts2').glob('*/*.py')))
     assert annealed.custom_hooks == [dict(type='TemperatureHook', epochs=1)]
     assert not plain.get('custom_hooks')
+    # One name would be one logger, if they began in one second.
+    assert plain.experiment_name == 'plain_0'
+    assert annealed.experiment_name == 'ODConv_experts2_0'
     # Interrupted before it said that it is finished: it goes on.
     (out / 'KernelDNA/seed_0/finished.json').unlink()
     compare.main([*arguments, *types, '--seeds', '0', '1'])

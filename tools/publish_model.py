@@ -42,22 +42,6 @@ def tested(cfg, release: Release, args) -> dict:
     return dict(Task=task, Dataset=args.dataset, Metrics=metrics)
 
 
-def published(cfg, name: str, args) -> str:
-    """Write the files; their entry of the metafile."""
-    release = prepare(local_path(args.src), cfg, args.ema, args.half)
-    results = [tested(cfg, release, args)] if args.test else []
-    size = args.size or configs.input_size(cfg)
-    model = configs.build_model(cfg)
-    metadata = {
-        **({'Training Data': args.dataset} if args.dataset else {}),
-        **release.training,
-        'Parameters': complexity.parameters(model),
-        'Multiply-adds': complexity.multiply_adds(model, (3, *size)),
-        'Precision': 'float16' if args.half else 'float32',
-    }
-    return publish(release, args.out, name, metadata, results)
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = cli.config_parser(__doc__, source=True)
     add = parser.add_argument
@@ -72,14 +56,24 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.test and not args.dataset:
         parser.error('--test needs --dataset, the name of the test data')
-    cli.quiet()
-    cfg = cli.load_config(args.config, args.cfg_options)
-    name = args.name or osp.basename(cli.short_name(args.config))
-    if not is_name(name):
-        parser.error(f'--name {name}: expected letters, digits, . - and _')
     # A log line in the entry would be no YAML.
     with contextlib.redirect_stdout(sys.stderr):
-        entry = published(cfg, name, args)
+        cfg = cli.load_config(args.config, args.cfg_options)
+        name = args.name or osp.basename(cli.short_name(args.config))
+        if not is_name(name):
+            parser.error(f'--name {name}: expected letters, digits, . - and _')
+        release = prepare(local_path(args.src), cfg, args.ema, args.half)
+        results = [tested(cfg, release, args)] if args.test else []
+        size = args.size or configs.input_size(cfg)
+        model = configs.build_model(cfg)
+        metadata = {
+            **({'Training Data': args.dataset} if args.dataset else {}),
+            **release.training,
+            'Parameters': complexity.parameters(model),
+            'Multiply-adds': complexity.multiply_adds(model, (3, *size)),
+            'Precision': 'float16' if args.half else 'float32',
+        }
+        entry = publish(release, args.out, name, metadata, results)
     print(entry)
 
 
